@@ -1,0 +1,248 @@
+/*
+ * engine.h: the boundary between PostgreSQL (C, longjmp) and libpgraft (C++, exceptions, threads).
+ *
+ * Includes no PostgreSQL header. Every function is called from the worker's main thread (pgraft_boot_* from the postmaster), never throws, and returns an
+ * error code with its message. Everything is passed by value in plain structs; strings are copied and are never cut (what does not fit was refused earlier).
+ */
+#ifndef PGRAFT_ENGINE_H
+#define PGRAFT_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "guard.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define PGRAFT_MAX_MEMBERS 32      /* state::kMaxMembers */
+#define PGRAFT_ADDRESS_SIZE 256    /* with the terminating zero */
+#define PGRAFT_NAME_SIZE 64
+#define PGRAFT_MESSAGE_SIZE 512
+#define PGRAFT_HISTORY_MAX 1024    /* lines of a timeline history */
+
+/* Same values as pgraft::Code (libpgraft/base/status.h). */
+typedef enum PgraftCode
+{
+	PGRAFT_OK = 0,
+	PGRAFT_INVALID_ARGUMENT,
+	PGRAFT_NOT_LEADER,
+	PGRAFT_NO_QUORUM,
+	PGRAFT_TIMEOUT,
+	PGRAFT_NOT_FOUND,
+	PGRAFT_ALREADY_EXISTS,
+	PGRAFT_FAILED_PRECONDITION,
+	PGRAFT_MISMATCH,
+	PGRAFT_RESOURCE_EXHAUSTED,
+	PGRAFT_CORRUPTION,
+	PGRAFT_IO,
+	PGRAFT_UNAVAILABLE,
+	PGRAFT_ABORTED
+} PgraftCode;
+
+typedef struct PgraftError
+{
+	PgraftCode code;
+	char message[PGRAFT_MESSAGE_SIZE];
+} PgraftError;
+
+typedef struct PgraftEngineConfig
+{
+	const char *data_dir;
+	const char *pgdata;
+	uint64_t node_id;
+	const char *node_name;
+	const char *cluster_name;
+	const char *listen_address;
+	int listen_port;
+	const char *advertise_address; /* "" : derived from listen_address */
+	int pg_port;
+	uint64_t system_identifier;
+	int heartbeat_interval_ms;
+	int election_timeout_ms;
+	int max_log_entries;
+	int health_period_ms;
+	int request_timeout_ms;        /* how long a request for a change waits for the other members */
+	PgraftGuard *guard;            /* in shared memory */
+} PgraftEngineConfig;
+
+typedef struct PgraftHistoryLine
+{
+	uint32_t timeline;
+	uint64_t end;
+} PgraftHistoryLine;
+
+/* failover::Orders, with the addresses looked up. */
+typedef struct PgraftOrders
+{
+	uint64_t seq;
+	uint64_t term;
+	bool member;                   /* false: this node is in no cluster yet, PostgreSQL is left alone */
+	bool gate_open;
+	uint32_t gate_timeline;
+	uint64_t gate_switch;
+	uint64_t follow;               /* node id; 0 none */
+	char follow_host[PGRAFT_ADDRESS_SIZE];
+	int follow_port;
+	bool admit_walsenders;
+	bool lift_fence;
+	uint64_t quorum_generation;
+	int quorum_voters_count;
+	uint64_t quorum_voters[PGRAFT_MAX_MEMBERS];
+	uint32_t promote;
+	int restart;                   /* 0 none, 1 standby, 2 rewind (the rejoin marker is already durable) */
+	char reason[PGRAFT_MESSAGE_SIZE];
+} PgraftOrders;
+
+/* failover::DatabaseView */
+typedef struct PgraftStream
+{
+	uint64_t node;
+	uint64_t flush_lsn;
+} PgraftStream;
+
+typedef struct PgraftDatabaseView
+{
+	uint64_t orders_seen;
+	bool in_recovery;
+	bool receiver_stopped;
+	bool replay_exhausted;
+	bool end_known;
+	bool frozen;
+	bool promote_pending;
+	uint32_t end_timeline;
+	uint64_t end_lsn;
+	uint32_t replayed_timeline;
+	uint64_t replayed_lsn;
+	uint32_t highest_history;
+	uint64_t quorum_in_force;
+	int history_count;             /* of the current timeline, when a primary */
+	PgraftHistoryLine history[PGRAFT_HISTORY_MAX];
+	int streams_count;
+	PgraftStream streams[PGRAFT_MAX_MEMBERS];
+} PgraftDatabaseView;
+
+typedef enum PgraftCommandType
+{
+	PGRAFT_CMD_INIT = 1,
+	PGRAFT_CMD_ADD_NODE,           /* node_id (0: any), address, port: of the Raft port */
+	PGRAFT_CMD_REMOVE_NODE,        /* node_id */
+	PGRAFT_CMD_TRANSFER            /* node_id (0: the best one) */
+} PgraftCommandType;
+
+typedef struct PgraftCommand
+{
+	uint64_t id;                   /* chosen by the caller, echoed in the completion */
+	PgraftCommandType type;
+	uint64_t node_id;
+	char address[PGRAFT_ADDRESS_SIZE];
+	int port;
+} PgraftCommand;
+
+typedef struct PgraftCompletion
+{
+	uint64_t id;
+	PgraftError error;             /* PGRAFT_OK: done */
+	uint64_t value;
+} PgraftCompletion;
+
+typedef struct PgraftMemberStatus
+{
+	uint64_t id;
+	char name[PGRAFT_NAME_SIZE];
+	char address[PGRAFT_ADDRESS_SIZE];
+	int port;
+	char pg_host[PGRAFT_ADDRESS_SIZE];
+	int pg_port;
+	bool voter;
+	bool learner;
+	bool answering;                /* leader's view */
+	uint64_t match_index;          /* leader's view */
+	uint64_t flush_lsn;            /* leader's view; 0 none */
+} PgraftMemberStatus;
+
+/* One promotion as the log has it, for supplying history files (rule 5). */
+typedef struct PgraftPromotion
+{
+	uint32_t timeline;
+	uint32_t parent;               /* 0: not known (not completed) */
+	uint64_t switch_lsn;
+	bool done;
+} PgraftPromotion;
+#define PGRAFT_KEPT_PROMOTIONS 256
+
+typedef struct PgraftEngineStatus
+{
+	uint64_t node_id;
+	uint64_t incarnation;
+	uint64_t cluster_id;
+	bool member;
+	char state[32];                /* "uninitialized", "follower", ..., "leader", "failed" */
+	uint64_t term;
+	uint64_t leader_id;
+	bool writable;
+	bool abstaining;
+	uint64_t commit_index;
+	uint64_t applied_index;
+	uint64_t last_index;
+	uint64_t messages_processed;
+	uint64_t heartbeats_sent;
+	uint64_t elections_triggered;
+	char phase[PGRAFT_MESSAGE_SIZE];
+	char failure[PGRAFT_MESSAGE_SIZE]; /* not empty: the node has failed and says why */
+	int raft_port;                 /* the one it listens on */
+	int members_count;
+	PgraftMemberStatus members[PGRAFT_MAX_MEMBERS];
+	int promotions_count;          /* newest last */
+	PgraftPromotion promotions[PGRAFT_KEPT_PROMOTIONS];
+} PgraftEngineStatus;
+
+typedef struct PgraftEngine PgraftEngine;
+
+/* Starts the node: binds (rule 10), opens the log, listens, starts the threads (all signals blocked in them). NULL and `error` on failure. */
+PgraftEngine *pgraft_engine_start(const PgraftEngineConfig *config, PgraftError *error);
+void pgraft_engine_stop(PgraftEngine *engine);
+
+/* Becomes readable when there are new orders, completions or status. Drained by pgraft_engine_drain(). */
+int pgraft_engine_event_fd(const PgraftEngine *engine);
+void pgraft_engine_drain(PgraftEngine *engine);
+
+/* Newest orders into *orders; false when they are the same as at the last call. */
+bool pgraft_engine_orders(PgraftEngine *engine, PgraftOrders *orders);
+
+/* Loosening, done here so that it excludes the closing for a newer term, which the engine's own thread does (rule 2): false, and nothing is changed, when a
+ * newer term than `term` is known. Closing needs no such care and is done by plain stores. */
+bool pgraft_engine_open_gate(PgraftEngine *engine, uint64_t term, uint32_t timeline, uint64_t switch_lsn);
+bool pgraft_engine_lift_fence(PgraftEngine *engine, uint64_t term);
+
+void pgraft_engine_observe(PgraftEngine *engine, const PgraftDatabaseView *view);
+void pgraft_engine_submit(PgraftEngine *engine, const PgraftCommand *command);
+bool pgraft_engine_completion(PgraftEngine *engine, PgraftCompletion *completion);
+void pgraft_engine_status(PgraftEngine *engine, PgraftEngineStatus *status);
+
+/* --- in the postmaster, before the startup process exists; file I/O only, no thread ---------------------------------------- */
+
+typedef struct PgraftBoot
+{
+	bool member;                   /* this data directory belongs to a member: standby by default (rule 1) */
+	uint32_t max_timeline;         /* greatest id of any promotion known here; 0 none */
+	uint32_t current_timeline;     /* of the newest completed promotion */
+	int history_count;             /* of current_timeline */
+	PgraftHistoryLine history[PGRAFT_HISTORY_MAX];
+} PgraftBoot;
+
+/* Checks the two halves against each other (rule 10) and reads what the clean-up of history files needs (rule 5). An error must stop the server:
+ * its message says what to do. A server without any Raft state and binding is not a member: PGRAFT_OK, member = false. */
+PgraftCode pgraft_boot_check(const char *data_dir, const char *pgdata, uint64_t node_id, const char *cluster_name,
+							 uint64_t system_identifier, PgraftBoot *boot, PgraftError *error);
+
+/* Durable, atomic replacement of a small file (commit quorum setting). */
+PgraftCode pgraft_write_file(const char *path, const char *content, PgraftError *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

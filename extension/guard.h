@@ -1,0 +1,81 @@
+/*
+ * guard.h: the words of shared memory that keep the promises when the worker is stopped or hung.
+ *
+ * Written by the engine's thread (C++) and the worker's main thread, read by every backend, the walreceiver and the postmaster. No PostgreSQL and no C++
+ * header: plain 64-bit words, accessed only with the __atomic builtins below, so that both languages share one layout.
+ *
+ * All zero means: gate closed, fenced, no lease, no walsender admitted (rule 1). Shared memory starts that way at boot and after every crash restart.
+ */
+#ifndef PGRAFT_GUARD_H
+#define PGRAFT_GUARD_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct PgraftGuard
+{
+	uint64_t standalone;     /* 1: this server belongs to no cluster, nothing is fenced or gated (set by the start-up hook, cleared by the worker) */
+	uint64_t current_term;   /* newest term that the gate knows; connections remember it */
+
+	/* rule 2, the term gate: gate_term is written last on opening and zeroed first on closing */
+	uint64_t gate_term;      /* 0: closed */
+	uint64_t gate_timeline;
+	uint64_t gate_switch;    /* LSN */
+	uint64_t gate_sending;   /* the walreceiver is between its check and the end of its send */
+	uint64_t receiver_pid;   /* of the walreceiver that may be sending; 0 none */
+
+	/* rule 7, the write fence: writes are allowed while fence_term != 0 and now < lease_until */
+	uint64_t fence_term;     /* 0: fenced */
+	uint64_t lease_until_ns; /* CLOCK_BOOTTIME, so that a suspended machine wakes up fenced */
+
+	/* rule 3: walsenders are admitted for this term; 0: frozen */
+	uint64_t admit_term;
+
+	/* rule 6, backstop: walsenders a commit needs besides this node (k of ANY k); meaningful while fence_term != 0 */
+	uint64_t quorum_k;
+
+	uint64_t leader_id;      /* for hints in messages; 0 unknown */
+	uint64_t worker_tick_ns; /* last sign of life of the worker's main thread (rule 11) */
+} PgraftGuard;
+
+static inline uint64_t
+pgraft_load(const uint64_t *word)
+{
+	return __atomic_load_n(word, __ATOMIC_SEQ_CST);
+}
+
+static inline void
+pgraft_store(uint64_t *word, uint64_t value)
+{
+	__atomic_store_n(word, value, __ATOMIC_SEQ_CST);
+}
+
+static inline uint64_t
+pgraft_clock_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_BOOTTIME, &ts);
+	return (uint64_t) ts.tv_sec * 1000000000u + (uint64_t) ts.tv_nsec;
+}
+
+/* Rule 7: may this server accept writes at this moment? Async-signal-safe. */
+static inline bool
+pgraft_writes_allowed(const PgraftGuard *guard)
+{
+	if (pgraft_load(&guard->standalone))
+		return true;
+	return pgraft_load(&guard->fence_term) != 0 && pgraft_clock_ns() < pgraft_load(&guard->lease_until_ns);
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

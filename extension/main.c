@@ -1,0 +1,66 @@
+/*
+ * main.c: loading of the module.
+ *
+ * Loaded by shared_preload_libraries it defines the settings, asks for shared memory, puts its seams in place and registers the worker. Loaded in any other
+ * way it does nothing at all: the SQL functions then say what is missing (functions.c), and the server behaves as if pgraft were not there.
+ */
+#include "pgraft.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "utils/guc.h"
+
+PG_MODULE_MAGIC;
+
+extern PGDLLEXPORT void _PG_init(void);
+
+static void register_worker(void);
+
+void
+_PG_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+
+	pgraft_define_settings();
+	pgraft_quorum_define_setting();
+	MarkGUCPrefixReserved("pgraft");
+
+	/* A check hook sees one value only, so what two of them must obey together is checked here. */
+	if (pgraft_election_timeout < 5 * pgraft_heartbeat_interval)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("pgraft.election_timeout (%d ms) must be at least five times pgraft.heartbeat_interval (%d ms)",
+						pgraft_election_timeout, pgraft_heartbeat_interval),
+				 errdetail("With less, a few delayed heartbeats would depose a healthy leader.")));
+
+	pgraft_shmem_init();
+	pgraft_fence_install();
+	pgraft_commit_install();
+	pgraft_receiver_install();
+	pgraft_sender_install();
+
+	if (pgraft_node_id != 0)
+		register_worker();
+}
+
+/*
+ * The worker needs no database and must run before the server is consistent, hence the start at PostmasterStart. Restart time 0: it is started again at once; the worker
+ * itself waits longer after each failure (worker.c), which keeps the log readable.
+ */
+static void
+register_worker(void)
+{
+	BackgroundWorker worker;
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
+	worker.bgw_start_time = BgWorkerStart_PostmasterStart;
+	worker.bgw_restart_time = 0;
+	strlcpy(worker.bgw_library_name, "pgraft", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "pgraft_worker_main", BGW_MAXLEN);
+	strlcpy(worker.bgw_name, "pgraft consensus", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "pgraft consensus", BGW_MAXLEN);
+	RegisterBackgroundWorker(&worker);
+}

@@ -1,0 +1,211 @@
+/*
+ * pgraft.h: what the C files of the extension share: shared memory, settings, and the functions by which the worker acts on PostgreSQL.
+ *
+ * Who writes what is said at each field; everything of the guard is atomic (guard.h), the rest is under the lock named there.
+ */
+#ifndef PGRAFT_H
+#define PGRAFT_H
+
+#include "postgres.h"
+
+#include "access/xlogdefs.h"
+#include "datatype/timestamp.h"
+#include "storage/condition_variable.h"
+#include "storage/lwlock.h"
+#include "storage/s_lock.h"
+#include "storage/spin.h"
+
+#include "engine.h"
+#include "guard.h"
+
+#define PGRAFT_VERSION "0.1.0"
+
+/* ---- settings (settings.c) ---- */
+extern int	pgraft_node_id;				/* 0: not configured, pgraft rests */
+extern char *pgraft_node_name;
+extern char *pgraft_cluster_name;
+extern char *pgraft_listen_address;
+extern int	pgraft_listen_port;
+extern char *pgraft_advertise_address;
+extern char *pgraft_data_dir_setting;	/* "": <data directory>.pgraft */
+extern int	pgraft_heartbeat_interval;	/* ms */
+extern int	pgraft_election_timeout;	/* ms */
+extern int	pgraft_peer_timeout;		/* ms */
+extern int	pgraft_max_log_entries;
+extern int	pgraft_health_period_ms;
+extern bool pgraft_debug_enabled;
+extern bool pgraft_allow_weak_commit;
+extern char *pgraft_replication_conninfo;
+extern int	pgraft_command_timeout;		/* ms */
+
+extern void pgraft_define_settings(void);
+extern const char *pgraft_data_dir(void);	/* absolute; outside the data directory */
+
+/* ---- walreceiver (receiver.c): term gate, following the leader ---- */
+typedef enum PgraftReceiverPhase
+{
+	PGRAFT_RECEIVER_NONE = 0,			/* none was ever started */
+	PGRAFT_RECEIVER_WAITING,			/* asks for a stream (all valid local WAL is replayed), has no leader to connect to */
+	PGRAFT_RECEIVER_CONNECTING,
+	PGRAFT_RECEIVER_STREAMING
+} PgraftReceiverPhase;
+
+typedef struct PgraftReceiverShared		/* under `mutex` but for what the guard holds */
+{
+	slock_t		mutex;
+	pid_t		pid;
+	PgraftReceiverPhase phase;
+	uint64		waits;					/* times a walreceiver has begun to wait since the server started */
+	/* target, written by the worker */
+	uint64		target_epoch;			/* grows with every change */
+	uint64		target_node;			/* 0: none, wait */
+	uint64		target_term;
+	char		target_host[PGRAFT_ADDRESS_SIZE];
+	int			target_port;
+	/* timelines known to the cluster, for histories the leader's disk lacks; written by the worker */
+	int			promotions_count;
+	PgraftPromotion promotions[PGRAFT_KEPT_PROMOTIONS];
+} PgraftReceiverShared;
+
+/* ---- walsenders (sender.c): admission, freeze, one per member ---- */
+#define PGRAFT_MAX_SENDERS 128
+typedef struct PgraftSenderShared		/* under pgraft_shared->lock */
+{
+	struct
+	{
+		pid_t		pid;				/* 0: free */
+		uint64		node;				/* member whose stream this is; 0: not a member's */
+		uint64		term;
+		uint64		quorum_generation;	/* that this process has loaded */
+	}			senders[PGRAFT_MAX_SENDERS];
+} PgraftSenderShared;
+
+/* ---- commit quorum setting (quorum.c) ---- */
+typedef struct PgraftQuorumShared		/* atomic words, stamped by the assign hook in each process */
+{
+	uint64		postmaster_generation;
+	uint64		checkpointer_generation;
+	uint64		worker_generation;
+} PgraftQuorumShared;
+
+/* ---- commands and status (shmem.c) ---- */
+#define PGRAFT_QUEUE_SIZE 64
+#define PGRAFT_STATUS_SIZE 256
+
+typedef enum PgraftWorkerState
+{
+	PGRAFT_WORKER_IDLE = 0,
+	PGRAFT_WORKER_INIT,
+	PGRAFT_WORKER_RUNNING,
+	PGRAFT_WORKER_STOPPING,
+	PGRAFT_WORKER_STOPPED,
+	PGRAFT_WORKER_ERROR
+} PgraftWorkerState;
+
+typedef enum PgraftCommandState
+{
+	PGRAFT_COMMAND_PENDING = 0,
+	PGRAFT_COMMAND_PROCESSING,
+	PGRAFT_COMMAND_COMPLETED,
+	PGRAFT_COMMAND_FAILED
+} PgraftCommandState;
+
+typedef struct PgraftQueued
+{
+	PgraftCommand command;
+	TimestampTz queued_at;
+} PgraftQueued;
+
+typedef struct PgraftCommandStatus
+{
+	uint64		id;						/* 0: free */
+	PgraftCommandType type;
+	PgraftCommandState state;
+	TimestampTz queued_at;
+	PgraftError error;
+	uint64		value;
+	TimestampTz completed_at;
+} PgraftCommandStatus;
+
+typedef struct PgraftShared
+{
+	PgraftGuard guard;
+	LWLock	   *lock;					/* everything below that names no lock of its own */
+	ConditionVariable changed;			/* a command has ended, or the status has changed */
+
+	PgraftWorkerState worker_state;
+	pid_t		worker_pid;
+	struct Latch *worker_latch;			/* set by backends that queue a command and by the seams when something happened */
+	PgraftError worker_error;			/* why the state is ERROR, or what is wrong with the server's settings */
+	uint64		worker_failures;		/* starts of the worker that failed, since the last good one */
+
+	uint64		next_command_id;
+	uint64		queue_head;				/* next to take */
+	uint64		queue_tail;				/* next free; at most PGRAFT_QUEUE_SIZE ahead of head */
+	PgraftQueued queue[PGRAFT_QUEUE_SIZE];
+	PgraftCommandStatus statuses[PGRAFT_STATUS_SIZE];	/* ring by id */
+
+	PgraftEngineStatus status;			/* newest, written by the worker */
+	PgraftDatabaseView view;			/* newest, written by the worker */
+	PgraftOrders orders;				/* newest carried out, written by the worker */
+
+	PgraftReceiverShared receiver;
+	PgraftSenderShared sender;
+	PgraftQuorumShared quorum;
+} PgraftShared;
+
+extern PgraftShared *pgraft_shared;		/* NULL unless loaded by shared_preload_libraries */
+
+extern void pgraft_shmem_init(void);	/* from _PG_init: hooks that request and set up the memory */
+extern void pgraft_wake_worker(void);	/* any process, also a signal-unsafe place; no-op without a worker */
+
+/* commands: queued by backends, taken and finished by the worker (shmem.c) */
+extern uint64 pgraft_command_enqueue(PgraftCommandType type, uint64 node_id, const char *address, int port);
+extern bool pgraft_command_state(uint64 id, PgraftCommandStatus *status);	/* false: forgotten */
+extern bool pgraft_command_withdraw(uint64 id);		/* true: it had not been begun, and will not be */
+extern bool pgraft_command_take(PgraftCommand *command);
+extern void pgraft_command_finish(const PgraftCompletion *completion);
+extern void pgraft_command_fail_all(bool queued_too, PgraftCode code, const char *message);	/* a worker that starts, or can't */
+extern bool pgraft_command_in_progress(void);
+
+/* what is wrong with the server's settings (settings.c); NULL: nothing. `fatal`: no cluster may be made with it. palloc'd */
+extern char *pgraft_check_server(bool *fatal);
+
+extern PGDLLEXPORT void pgraft_worker_main(Datum arg);	/* worker.c */
+
+/* ---- start-up, in the postmaster (boot.c): rules 1, 5, 10 ---- */
+extern void pgraft_boot(void);			/* called by the shmem start-up hook after the memory is set up */
+
+/* ---- installed by _PG_init ---- */
+extern void pgraft_fence_install(void);		/* fence.c: executor and utility hooks */
+extern void pgraft_commit_install(void);	/* commit.c: transaction callback, SIGINT handler, backstop */
+extern void pgraft_receiver_install(void);	/* receiver.c: WalReceiverFunctions */
+extern void pgraft_sender_install(void);	/* sender.c: ClientAuthentication_hook */
+extern void pgraft_quorum_define_setting(void);	/* quorum.c: pgraft.quorum_generation */
+
+/* ---- used by the worker's main thread (all idempotent, none blocks for long) ---- */
+/* receiver.c */
+extern void pgraft_receiver_follow(uint64 term, uint64 node, const char *host, int port);	/* node 0: stop and wait */
+extern void pgraft_receiver_set_promotions(const PgraftPromotion *promotions, int count);
+extern bool pgraft_receiver_stopped(void);	/* no stream, and the last receiver's final flush is done */
+/* sender.c */
+extern void pgraft_sender_freeze(void);		/* admit none (guard.admit_term = 0) and terminate those there are */
+extern void pgraft_sender_admit(uint64 term);
+extern bool pgraft_sender_frozen(void);
+extern int	pgraft_sender_streams(PgraftStream *streams, int max);	/* flush position of each member's live walsender */
+extern bool pgraft_sender_all_loaded(uint64 generation);			/* every live walsender has loaded this quorum generation */
+/* quorum.c */
+extern void pgraft_quorum_set(uint64 generation, const uint64 *voters, int count);	/* writes the setting, signals the postmaster */
+extern uint64 pgraft_quorum_in_force(void);	/* newest generation that the postmaster, the checkpointer and all walsenders have loaded, and that no other setting overrides; 0 none */
+/* promote.c */
+extern void pgraft_promote_start(uint32 timeline);	/* reserves ids in between, signals the startup process; once */
+extern bool pgraft_promote_pending(void);
+/* observe.c */
+extern void pgraft_observe(uint64 orders_seen, PgraftDatabaseView *view);
+/* restart.c */
+extern void pgraft_restart(int kind, const char *reason);	/* 1 standby, 2 rewind: stops this server */
+
+/* functions.c / fence.c */
+extern const char *pgraft_leader_hint(void);	/* "Node 2 (10.0.0.2:5432) is the leader." or "No leader is known at the moment."; palloc'd */
+
+#endif

@@ -1,0 +1,249 @@
+#include "libpgraft/raft/log.h"
+
+#include <algorithm>
+#include <iterator>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "libpgraft/base/check.h"
+
+namespace pgraft::raft {
+namespace {
+
+constexpr std::uint64_t kScanBytes = 1u << 20;
+
+// Cuts to `bytes_max` of data, but leaves the first entry. 0: one entry.
+void limit_bytes(std::vector<Entry>& entries, std::uint64_t bytes_max) {
+  std::uint64_t bytes = 0;
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    bytes += entries[i].data.size();
+    if (i > 0 && (bytes > bytes_max || bytes_max == 0)) {
+      entries.resize(i);
+      return;
+    }
+  }
+}
+
+Status compacted(Index index) {
+  return {Code::kNotFound, "entry " + std::to_string(index) + " is compacted"};
+}
+
+}  // namespace
+
+std::uint64_t data_bytes(const std::vector<Entry>& entries) {
+  std::uint64_t bytes = 0;
+  for (const Entry& entry : entries) bytes += entry.data.size();
+  return bytes;
+}
+
+RaftLog::RaftLog(const LogReader* reader)
+    : reader_(reader),
+      unstable_offset_(reader->last_index() + 1),
+      committed_(reader->first_index() - 1),
+      applied_(committed_) {}
+
+Index RaftLog::first_index() const {
+  return unstable_snapshot_ ? unstable_snapshot_->meta.index + 1 : reader_->first_index();
+}
+
+Index RaftLog::last_index() const { return unstable_offset_ + unstable_.size() - 1; }
+
+std::optional<Term> RaftLog::unstable_term(Index index) const {
+  if (index >= unstable_offset_) {
+    if (index > last_index()) return std::nullopt;
+    return unstable_[index - unstable_offset_].term;
+  }
+  if (unstable_snapshot_ && unstable_snapshot_->meta.index == index)
+    return unstable_snapshot_->meta.term;
+  return std::nullopt;
+}
+
+Result<Term> RaftLog::term(Index index) const {
+  if (const auto known = unstable_term(index)) return *known;
+  if (index + 1 < first_index()) return compacted(index);
+  if (index > last_index())
+    return Status{Code::kNotFound, "entry " + std::to_string(index) + " is not there yet"};
+  if (index == 0) return Term{0};
+  Result<Term> stored = reader_->term(index);
+  PGRAFT_CHECK(stored.is_ok() || stored.status().code() == Code::kNotFound,
+               "can't read the term of entry " + std::to_string(index) + ": " +
+                   stored.status().to_string());
+  return stored;
+}
+
+Term RaftLog::last_term() const {
+  const Result<Term> last = term(last_index());
+  PGRAFT_CHECK(last.is_ok(), "the last entry has no term: " + last.status().to_string());
+  return *last;
+}
+
+bool RaftLog::matches(Index index, Term term_there) const {
+  const Result<Term> own = term(index);
+  return own.is_ok() && *own == term_there;
+}
+
+bool RaftLog::up_to_date(Index index, Term term_there) const {
+  const Term own = last_term();
+  return term_there > own || (term_there == own && index >= last_index());
+}
+
+RaftLog::Position RaftLog::find_conflict_by_term(Index index, Term term_there) const {
+  for (; index > 0; --index) {
+    const Result<Term> own = term(index);
+    if (!own.is_ok()) return {index, 0};
+    if (*own <= term_there) return {index, *own};
+  }
+  return {0, 0};
+}
+
+Result<std::vector<Entry>> RaftLog::entries(Index lo, Index hi, std::uint64_t bytes_max) const {
+  hi = std::min(hi, last_index() + 1);
+  if (lo < first_index()) return compacted(lo);
+  std::vector<Entry> found;
+  if (lo >= hi) return found;
+  if (lo < unstable_offset_) {
+    const Index stable_end = std::min(hi, unstable_offset_);
+    Result<std::vector<Entry>> stored = reader_->entries(lo, stable_end, bytes_max);
+    if (!stored.is_ok()) {
+      PGRAFT_CHECK(stored.status().code() == Code::kNotFound,
+                   "can't read entries from " + std::to_string(lo) + ": " +
+                       stored.status().to_string());
+      return stored.status();
+    }
+    found = std::move(stored).value();
+    PGRAFT_CHECK(!found.empty() && found.front().index == lo &&
+                     found.back().index == lo + found.size() - 1,
+                 "the reader returned other entries than [" + std::to_string(lo) + ", " +
+                     std::to_string(stable_end) + ")");
+    limit_bytes(found, bytes_max);
+    if (found.size() < stable_end - lo) return found;
+  }
+  std::uint64_t bytes = data_bytes(found);
+  for (Index i = std::max(lo, unstable_offset_); i < hi; ++i) {
+    const Entry& entry = unstable_[i - unstable_offset_];
+    bytes += entry.data.size();
+    if (!found.empty() && (bytes > bytes_max || bytes_max == 0)) break;
+    found.push_back(entry);
+  }
+  return found;
+}
+
+bool RaftLog::has_conf_change(Index lo, Index hi) const {
+  lo = std::max(lo, first_index());
+  while (lo < hi) {
+    const Result<std::vector<Entry>> page = entries(lo, hi, kScanBytes);
+    if (!page.is_ok() || page->empty()) return false;
+    for (const Entry& entry : *page) {
+      if (entry.type == EntryType::kConfChange) return true;
+    }
+    lo += page->size();
+  }
+  return false;
+}
+
+void RaftLog::append(std::vector<Entry> entries) {
+  if (entries.empty()) return;
+  PGRAFT_CHECK(entries.front().index == last_index() + 1,
+               "append of " + std::to_string(entries.front().index) + " after " +
+                   std::to_string(last_index()));
+  truncate_and_append(std::move(entries));
+}
+
+bool RaftLog::maybe_append(Index prev, Term prev_term, std::vector<Entry> entries, Index commit) {
+  if (!matches(prev, prev_term)) return false;
+  const Index last_new = prev + entries.size();
+  const Index conflict = first_conflict(entries);
+  if (conflict != 0) {
+    PGRAFT_CHECK(conflict > committed_, "entry " + std::to_string(conflict) +
+                                            " conflicts with a committed one, commit index " +
+                                            std::to_string(committed_));
+    entries.erase(entries.begin(),
+                  entries.begin() + static_cast<std::ptrdiff_t>(conflict - prev - 1));
+    truncate_and_append(std::move(entries));
+  }
+  commit_to(std::min(commit, last_new));
+  return true;
+}
+
+// Index of the first entry that this log has not, or has with another term; 0 when it has them all. Entries that
+// agree must stay: the message may be older than what follows them (figure 2, AppendEntries 3 and 4).
+Index RaftLog::first_conflict(const std::vector<Entry>& entries) const {
+  for (const Entry& entry : entries) {
+    if (!matches(entry.index, entry.term)) return entry.index;
+  }
+  return 0;
+}
+
+void RaftLog::truncate_and_append(std::vector<Entry> entries) {
+  const Index from = entries.front().index;
+  if (from <= unstable_offset_) {
+    unstable_offset_ = from;
+    unstable_ = std::move(entries);
+    return;
+  }
+  unstable_.resize(from - unstable_offset_);
+  unstable_.insert(unstable_.end(), std::make_move_iterator(entries.begin()),
+                   std::make_move_iterator(entries.end()));
+}
+
+void RaftLog::commit_to(Index index) {
+  if (index <= committed_) return;
+  PGRAFT_CHECK(index <= last_index(), "commit of " + std::to_string(index) +
+                                          " behind the end of the log at " +
+                                          std::to_string(last_index()));
+  committed_ = index;
+}
+
+bool RaftLog::maybe_commit(Index index, Term term_there) {
+  if (index <= committed_ || !matches(index, term_there)) return false;
+  commit_to(index);
+  return true;
+}
+
+void RaftLog::restore(std::shared_ptr<const Snapshot> snapshot) {
+  PGRAFT_CHECK(snapshot->meta.index >= committed_,
+               "snapshot at " + std::to_string(snapshot->meta.index) + " before the commit index " +
+                   std::to_string(committed_));
+  committed_ = snapshot->meta.index;
+  unstable_.clear();
+  unstable_offset_ = snapshot->meta.index + 1;
+  unstable_snapshot_ = std::move(snapshot);
+}
+
+std::shared_ptr<const Snapshot> RaftLog::snapshot() const {
+  if (unstable_snapshot_) return unstable_snapshot_;
+  Result<std::shared_ptr<const Snapshot>> stored = reader_->snapshot();
+  if (!stored.is_ok() || *stored == nullptr || (*stored)->empty()) return nullptr;
+  return *stored;
+}
+
+void RaftLog::entries_stable(Index index, Term term_there) {
+  // Entries that were overwritten since they were handed out are not the ones that are stable.
+  if (index < unstable_offset_ || unstable_term(index) != term_there) return;
+  const auto count = static_cast<std::ptrdiff_t>(index - unstable_offset_ + 1);
+  unstable_.erase(unstable_.begin(), unstable_.begin() + count);
+  unstable_offset_ = index + 1;
+}
+
+void RaftLog::snapshot_stable(Index index) {
+  if (unstable_snapshot_ && unstable_snapshot_->meta.index == index) unstable_snapshot_.reset();
+}
+
+std::vector<Entry> RaftLog::next_committed(std::uint64_t bytes_max) const {
+  if (!has_next_committed()) return {};
+  if (bytes_max == 0) bytes_max = std::numeric_limits<std::uint64_t>::max();
+  Result<std::vector<Entry>> next = entries(applied_ + 1, committed_ + 1, bytes_max);
+  PGRAFT_CHECK(next.is_ok(), "committed entries after " + std::to_string(applied_) +
+                                 " can't be read: " + next.status().to_string());
+  return std::move(next).value();
+}
+
+void RaftLog::applied_to(Index index) {
+  if (index <= applied_) return;
+  PGRAFT_CHECK(index <= committed_, "applied " + std::to_string(index) +
+                                        " behind the commit index " + std::to_string(committed_));
+  applied_ = index;
+}
+
+}  // namespace pgraft::raft

@@ -1,0 +1,58 @@
+#include "libpgraft/raft/tracker.h"
+
+namespace pgraft::raft {
+
+NodeSet MemberConfig::voters() const {
+  NodeSet all = incoming;
+  all.insert(outgoing.begin(), outgoing.end());
+  return all;
+}
+
+Incarnation MemberConfig::incarnation(NodeId id) const {
+  const auto it = incarnations.find(id);
+  return it == incarnations.end() ? 0 : it->second;
+}
+
+ConfState MemberConfig::to_conf_state() const {
+  ConfState conf;
+  conf.voters.assign(incoming.begin(), incoming.end());
+  conf.learners.assign(learners.begin(), learners.end());
+  conf.voters_outgoing.assign(outgoing.begin(), outgoing.end());
+  conf.learners_next.assign(learners_next.begin(), learners_next.end());
+  conf.auto_leave = auto_leave;
+  conf.incarnations = incarnations;
+  return conf;
+}
+
+Progress* Tracker::find(NodeId id) {
+  const auto it = progress.find(id);
+  return it == progress.end() ? nullptr : &it->second;
+}
+
+const Progress* Tracker::find(NodeId id) const {
+  const auto it = progress.find(id);
+  return it == progress.end() ? nullptr : &it->second;
+}
+
+Index Tracker::committed() const {
+  return acked([this](NodeId id) {
+    const Progress* member = find(id);
+    return member == nullptr ? Index{0} : member->match;
+  });
+}
+
+VoteResult Tracker::record_vote(NodeId id, bool granted) {
+  votes.emplace(id, granted);
+  return joint_vote(config.incoming, config.outgoing, votes);
+}
+
+bool Tracker::check_quorum_active(NodeId self) {
+  Votes active;
+  for (auto& [id, member] : progress) {
+    active[id] = id == self || member.recent_active;
+    member.recent_active = id == self;
+  }
+  return joint_vote(config.incoming, config.outgoing, active) == VoteResult::kWon;
+}
+
+}  // namespace pgraft::raft

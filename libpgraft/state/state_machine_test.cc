@@ -1,0 +1,349 @@
+#include "libpgraft/state/state_machine.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+namespace pgraft::state {
+namespace {
+
+using failover::Promotion;
+using failover::PromotionDone;
+
+Member member(raft::NodeId id) {
+  return {id,
+          1000 + id,
+          "node" + std::to_string(id),
+          "10.0.0." + std::to_string(id),
+          8001,
+          "db" + std::to_string(id),
+          5432};
+}
+
+// Applies operations one after the other, as the log would.
+class Log {
+ public:
+  Status apply(StateMachine& machine, const Operation& op, Status* outcome = nullptr) {
+    const raft::Entry entry{machine.applied_index() + 1, 1, raft::EntryType::kNormal,
+                            encode_command({1, 7, op})};
+    return machine.apply(entry, nullptr, outcome);
+  }
+};
+
+void fill(StateMachine& machine) {
+  Log log;
+  machine.set_cluster_id(42);
+  machine.put_member(member(1));
+  machine.put_member(member(2));
+  ASSERT_TRUE(log.apply(machine, KvPut{"a", "1"}));
+  ASSERT_TRUE(log.apply(machine, KvPut{std::string("b\0c", 3), ""}));
+  ASSERT_TRUE(log.apply(machine, LogAppend{"x"}));
+  ASSERT_TRUE(log.apply(machine, Promotion{3, 1, 2}));
+  ASSERT_TRUE(log.apply(machine, PromotionDone{3, 1, 2, {{1, 500}}}));
+  ASSERT_TRUE(log.apply(machine, Promotion{5, 2, 3}));
+}
+
+const Operation kEveryOperation[] = {
+    KvPut{"key", "value"},
+    KvPut{"key", ""},
+    KvDelete{"key"},
+    LogAppend{"data"},
+    LogAppend{""},
+    Promotion{9, 3, 4},
+    PromotionDone{9, 3, 4, {}},
+    PromotionDone{9, 3, 4, {{1, 0x3000000}, {3, 0x5000000}}},
+};
+
+TEST(Command, EveryOperationComesBackFromItsStoredForm) {
+  for (const Operation& op : kEveryOperation) {
+    const Command command{7, 123456789012345, op};
+    const Result<Command> back = decode_command(encode_command(command));
+    ASSERT_TRUE(back) << back.status().to_string();
+    EXPECT_EQ(*back, command);
+  }
+}
+
+TEST(Command, EveryTruncationAndExtensionIsCorruption) {
+  for (const Operation& op : kEveryOperation) {
+    const std::string whole = encode_command({7, 1, op});
+    for (std::size_t n = 0; n < whole.size(); ++n) {
+      EXPECT_EQ(decode_command(whole.substr(0, n)).status().code(), Code::kCorruption) << n;
+    }
+    EXPECT_EQ(decode_command(whole + '\0').status().code(), Code::kCorruption);
+  }
+}
+
+TEST(Command, DamagedBytesNeverCrashAndNeverTakeMemoryForWhatIsNotThere) {
+  std::mt19937_64 random(1);
+  for (int round = 0; round < 20000; ++round) {
+    std::string bytes =
+        encode_command({7, 1, kEveryOperation[random() % std::size(kEveryOperation)]});
+    for (int flips = 0; flips < 3; ++flips) {
+      bytes[random() % bytes.size()] = static_cast<char>(random());
+    }
+    const Result<Command> command = decode_command(bytes);
+    if (!command) {
+      EXPECT_EQ(command.status().code(), Code::kCorruption);
+    }
+  }
+}
+
+TEST(Command, AnUnknownVersionIsRefused) {
+  std::string bytes = encode_command({7, 1, KvDelete{"k"}});
+  bytes[1] = 99;
+  const Status status = decode_command(bytes).status();
+  EXPECT_EQ(status.code(), Code::kCorruption);
+  EXPECT_NE(status.message().find("version 99"), std::string::npos) << status.message();
+}
+
+TEST(Member, ComesBackFromItsStoredForm) {
+  const Result<Member> back = decode_member(encode_member(member(3)));
+  ASSERT_TRUE(back);
+  EXPECT_EQ(*back, member(3));
+  EXPECT_EQ(decode_member("").status().code(), Code::kCorruption);
+}
+
+TEST(Validate, RefusesWhatIsMalformedOrOverABound) {
+  const struct {
+    const char* name;
+    Operation operation;
+    Code code;
+  } cases[] = {
+      {"put", KvPut{"k", "v"}, Code::kOk},
+      {"longest key", KvPut{std::string(kMaxKeyBytes, 'k'), ""}, Code::kOk},
+      {"key too long", KvPut{std::string(kMaxKeyBytes + 1, 'k'), ""}, Code::kInvalidArgument},
+      {"empty key", KvPut{"", "v"}, Code::kInvalidArgument},
+      {"empty key deleted", KvDelete{""}, Code::kInvalidArgument},
+      {"largest value", KvPut{"k", std::string(kMaxValueBytes, 'v')}, Code::kOk},
+      {"value too large", KvPut{"k", std::string(kMaxValueBytes + 1, 'v')}, Code::kInvalidArgument},
+      {"data too large", LogAppend{std::string(kMaxValueBytes + 1, 'v')}, Code::kInvalidArgument},
+      {"promotion without a timeline", Promotion{1, 1, 0}, Code::kInvalidArgument},
+      {"done", PromotionDone{1, 1, 3, {{1, 5}, {2, 9}}}, Code::kOk},
+      {"history out of order", PromotionDone{1, 1, 3, {{2, 5}, {1, 9}}}, Code::kInvalidArgument},
+      {"history of the future", PromotionDone{1, 1, 3, {{3, 5}}}, Code::kInvalidArgument},
+  };
+  for (const auto& c : cases) EXPECT_EQ(validate(c.operation).code(), c.code) << c.name;
+}
+
+TEST(Validate, RefusesMalformedMembers) {
+  EXPECT_TRUE(validate(member(1)));
+  const auto broken = [](auto change) {
+    Member m = member(1);
+    change(m);
+    return validate(m).code();
+  };
+  EXPECT_EQ(broken([](Member& m) { m.id = 0; }), Code::kInvalidArgument);
+  EXPECT_EQ(broken([](Member& m) { m.port = 0; }), Code::kInvalidArgument);
+  EXPECT_EQ(broken([](Member& m) { m.name = ""; }), Code::kInvalidArgument);
+  EXPECT_EQ(broken([](Member& m) { m.name = "two words"; }), Code::kInvalidArgument);
+  EXPECT_EQ(broken([](Member& m) { m.address = "a\nb"; }), Code::kInvalidArgument);
+  EXPECT_EQ(broken([](Member& m) { m.pg_host = std::string(256, 'h'); }), Code::kInvalidArgument);
+}
+
+TEST(StateMachine, AppliesKeyValueOperationsInOrder) {
+  StateMachine machine;
+  Log log;
+  ASSERT_TRUE(log.apply(machine, KvPut{"a", "1"}));
+  ASSERT_TRUE(log.apply(machine, KvPut{"a", "2"}));
+  ASSERT_TRUE(log.apply(machine, KvPut{"b", "3"}));
+  ASSERT_TRUE(log.apply(machine, KvDelete{"b"}));
+  ASSERT_TRUE(log.apply(machine, KvDelete{"never there"}));
+  EXPECT_EQ(machine.kv(), (std::map<std::string, std::string>{{"a", "2"}}));
+  EXPECT_EQ(machine.applied_index(), 5u);
+}
+
+TEST(StateMachine, ToldWhatItAppliedTheProposerRecognizesIt) {
+  StateMachine machine;
+  std::optional<Command> applied;
+  const Command command{3, 77, LogAppend{"x"}};
+  ASSERT_TRUE(machine.apply({1, 1, raft::EntryType::kNormal, encode_command(command)}, &applied));
+  EXPECT_EQ(applied, command);
+  ASSERT_TRUE(machine.apply({2, 1, raft::EntryType::kNormal, ""}, &applied));
+  EXPECT_FALSE(applied) << "a new leader's first entry does nothing";
+  EXPECT_EQ(machine.applied_index(), 2u);
+}
+
+TEST(StateMachine, AGapOrADamagedEntryIsCorruptionAndChangesNothing) {
+  StateMachine machine;
+  fill(machine);
+  const std::string before = machine.snapshot();
+  const raft::Index next = machine.applied_index() + 1;
+  const std::string data = encode_command({1, 1, KvPut{"k", "v"}});
+  EXPECT_EQ(machine.apply({next + 1, 1, raft::EntryType::kNormal, data}).code(), Code::kCorruption);
+  EXPECT_EQ(machine.apply({next - 1, 1, raft::EntryType::kNormal, data}).code(), Code::kCorruption);
+  EXPECT_EQ(machine.apply({next, 1, raft::EntryType::kNormal, "junk"}).code(), Code::kCorruption);
+  EXPECT_EQ(machine.snapshot(), before);
+}
+
+TEST(StateMachine, AFullKeyValueStoreRefusesMoreOnEveryNodeAlike) {
+  StateMachine machine;
+  Log log;
+  Status outcome;
+  const std::string value(kMaxValueBytes, 'v');
+  std::size_t puts = 0;
+  do {
+    ASSERT_TRUE(log.apply(machine, KvPut{"key" + std::to_string(puts), value}, &outcome));
+    ++puts;
+  } while (outcome);
+  EXPECT_EQ(outcome.code(), Code::kResourceExhausted);
+  EXPECT_EQ(machine.kv().size(), puts - 1);
+  EXPECT_EQ(machine.applied_index(), puts) << "the entry counts as applied all the same";
+  ASSERT_TRUE(log.apply(machine, KvPut{"key0", "small"}, &outcome));
+  EXPECT_TRUE(outcome) << "what makes the store smaller is allowed";
+  ASSERT_TRUE(log.apply(machine, KvPut{"again", "v"}, &outcome));
+  EXPECT_TRUE(outcome);
+
+  StateMachine restored;
+  ASSERT_TRUE(restored.restore(machine.snapshot()));
+  ASSERT_TRUE(log.apply(machine, KvPut{"more", value}, &outcome));
+  Status restored_outcome;
+  ASSERT_TRUE(log.apply(restored, KvPut{"more", value}, &restored_outcome));
+  EXPECT_EQ(outcome.code(), restored_outcome.code()) << "a restored node counts the same bytes";
+}
+
+TEST(StateMachine, MembersFollowTheConfiguration) {
+  StateMachine machine;
+  raft::ConfState conf;
+  conf.voters = {1};
+  machine.put_member(member(1));
+
+  raft::ConfChange add;
+  add.changes = {{raft::ConfChangeType::kAddLearner, 2, 1002}};
+  add.context = encode_member(member(2));
+  conf.learners = {2};
+  ASSERT_TRUE(machine.apply_conf_change(add, conf));
+  EXPECT_EQ(machine.members().at(2), member(2));
+
+  raft::ConfChange promote;
+  promote.changes = {{raft::ConfChangeType::kAddVoter, 2, 1002}};
+  conf.learners = {};
+  conf.voters = {1, 2};
+  ASSERT_TRUE(machine.apply_conf_change(promote, conf));
+  EXPECT_EQ(machine.members().size(), 2u) << "a change without a context keeps what is known";
+
+  raft::ConfChange remove;
+  remove.changes = {{raft::ConfChangeType::kRemove, 1, 0}};
+  conf.voters = {2};
+  ASSERT_TRUE(machine.apply_conf_change(remove, conf));
+  EXPECT_EQ(machine.members().size(), 1u);
+  EXPECT_EQ(machine.members().count(2), 1u);
+}
+
+TEST(StateMachine, ADamagedMemberIsCorruption) {
+  StateMachine machine;
+  raft::ConfChange add;
+  add.changes = {{raft::ConfChangeType::kAddLearner, 2, 1002}};
+  add.context = "junk";
+  raft::ConfState conf;
+  conf.learners = {2};
+  EXPECT_EQ(machine.apply_conf_change(add, conf).code(), Code::kCorruption);
+  EXPECT_TRUE(machine.members().empty());
+}
+
+TEST(Promotions, TheViewOfATermShowsItsPromotionAndItsCompletion) {
+  StateMachine machine;
+  fill(machine);
+  failover::PromotionView view = machine.promotion_view(3);
+  EXPECT_EQ(view.of_term, (Promotion{3, 1, 2}));
+  EXPECT_EQ(view.done_of_term, (PromotionDone{3, 1, 2, {{1, 500}}}));
+  EXPECT_EQ(view.max_timeline, 3u);
+
+  view = machine.promotion_view(5);
+  EXPECT_EQ(view.of_term, (Promotion{5, 2, 3}));
+  EXPECT_FALSE(view.done_of_term);
+
+  view = machine.promotion_view(4);
+  EXPECT_FALSE(view.of_term);
+  EXPECT_EQ(view.max_timeline, 3u);
+  ASSERT_NE(machine.latest_done(), nullptr);
+  EXPECT_EQ(machine.latest_done()->promotion.timeline, 2u);
+}
+
+TEST(Promotions, ACompletionOfAnotherPromotionIsIgnoredButItsTimelinesCount) {
+  const PromotionDone others[] = {
+      {4, 1, 2, {{1, 500}}}, {3, 2, 2, {{1, 500}}}, {3, 1, 9, {{1, 500}, {8, 700}}}};
+  for (const PromotionDone& other : others) {
+    StateMachine machine;
+    Log log;
+    ASSERT_TRUE(log.apply(machine, Promotion{3, 1, 2}));
+    ASSERT_TRUE(log.apply(machine, other));
+    EXPECT_FALSE(machine.promotions().at(0).done);
+    EXPECT_EQ(machine.latest_done(), nullptr);
+    EXPECT_EQ(machine.max_timeline(), other.timeline);
+  }
+}
+
+TEST(Promotions, TheGreatestTimelineOutlivesDroppedRecordsAndSnapshots) {
+  StateMachine machine;
+  Log log;
+  ASSERT_TRUE(log.apply(machine, Promotion{1, 1, 9999}));  // rule 5
+  for (raft::Term term = 2; term < 2 + kKeptPromotions; ++term) {
+    ASSERT_TRUE(log.apply(machine, Promotion{term, 1, 5}));
+  }
+  EXPECT_EQ(machine.promotions().size(), kKeptPromotions);
+  EXPECT_FALSE(machine.promotion_view(1).of_term);
+  EXPECT_EQ(machine.max_timeline(), 9999u);
+  StateMachine restored;
+  ASSERT_TRUE(restored.restore(machine.snapshot()));
+  EXPECT_EQ(restored.promotion_view(3).max_timeline, 9999u);
+}
+
+TEST(Snapshot, RestoresAnEqualStateThatGoesOnEqually) {
+  StateMachine machine;
+  fill(machine);
+  StateMachine restored;
+  ASSERT_TRUE(restored.restore(machine.snapshot()));
+  EXPECT_EQ(restored.snapshot(), machine.snapshot());
+  EXPECT_EQ(restored.members(), machine.members());
+  EXPECT_EQ(restored.kv(), machine.kv());
+  EXPECT_EQ(restored.promotions(), machine.promotions());
+  EXPECT_EQ(restored.log_appends(), 1u);
+  EXPECT_EQ(restored.cluster_id(), 42u);
+  Log log;
+  for (StateMachine* m : {&machine, &restored}) {
+    ASSERT_TRUE(log.apply(*m, PromotionDone{5, 2, 3, {{2, 900}}}));
+  }
+  EXPECT_EQ(restored.snapshot(), machine.snapshot());
+}
+
+TEST(Snapshot, TheOrderOfArrivalLeavesNoTrace) {
+  StateMachine one, other;
+  Log log;
+  for (const char* key : {"a", "b"}) ASSERT_TRUE(log.apply(one, KvPut{key, "v"}));
+  for (const char* key : {"b", "a"}) ASSERT_TRUE(log.apply(other, KvPut{key, "v"}));
+  EXPECT_EQ(one.snapshot(), other.snapshot());
+}
+
+TEST(Snapshot, ADamagedOneLeavesTheStateAsItWas) {
+  StateMachine source;
+  fill(source);
+  const std::string whole = source.snapshot();
+  StateMachine machine;
+  machine.put_member(member(9));
+  const std::string before = machine.snapshot();
+  for (std::size_t n = 0; n < whole.size(); ++n) {
+    EXPECT_EQ(machine.restore(whole.substr(0, n)).code(), Code::kCorruption) << n;
+    EXPECT_EQ(machine.snapshot(), before) << n;
+  }
+  EXPECT_EQ(machine.restore(whole + "x").code(), Code::kCorruption);
+  std::mt19937_64 random(2);
+  for (int round = 0; round < 20000; ++round) {
+    std::string bytes = whole;
+    bytes[random() % bytes.size()] = static_cast<char>(random());
+    StateMachine target;
+    if (!target.restore(bytes)) {
+      EXPECT_EQ(target.snapshot(), StateMachine().snapshot());
+    }
+  }
+}
+
+TEST(Snapshot, OfAnotherClusterIsRefused) {
+  StateMachine source, machine;
+  fill(source);
+  machine.set_cluster_id(43);
+  EXPECT_EQ(machine.restore(source.snapshot()).code(), Code::kMismatch);
+  EXPECT_EQ(machine.cluster_id(), 43u);
+}
+
+}  // namespace
+}  // namespace pgraft::state

@@ -1,0 +1,99 @@
+// The log in memory: for the simulator and scripts. Bounds and refusals are those of the LevelDB store.
+
+#include <deque>
+#include <map>
+
+#include "libpgraft/storage/log_bounds.h"
+#include "libpgraft/storage/log_store.h"
+
+namespace pgraft::storage {
+namespace {
+
+class MemoryStore final : public LogStore {
+ public:
+  Result<InitialState> initial_state() const override {
+    return InitialState{bounds_.hard, bounds_.conf};
+  }
+  raft::Index first_index() const override { return bounds_.base_index + 1; }
+  raft::Index last_index() const override { return bounds_.last_index; }
+
+  Result<raft::Term> term(raft::Index i) const override {
+    if (Status s = check_term_index(bounds_, i); !s.is_ok()) return s;
+    if (const auto known = known_term(bounds_, i)) return *known;
+    return at(i).term;
+  }
+
+  Result<std::vector<raft::Entry>> entries(raft::Index lo, raft::Index hi,
+                                           std::uint64_t max_bytes) const override {
+    if (Status s = check_range_start(bounds_, lo); !s.is_ok()) return s;
+    std::vector<raft::Entry> result;
+    std::uint64_t bytes = 0;
+    for (raft::Index i = lo; i < hi && i <= bounds_.last_index; ++i) {
+      bytes += i == lo ? 0 : at(i).data.size();
+      if (bytes > max_bytes) break;
+      result.push_back(at(i));
+    }
+    return result;
+  }
+
+  Result<std::shared_ptr<const raft::Snapshot>> snapshot() const override { return snapshot_; }
+
+  Status write(const WriteBatch& batch) override {
+    Result<LogBounds> next = bounds_after_write(bounds_, *this, batch);
+    if (!next.is_ok()) return next.status();
+    if (batch.snapshot != nullptr) {
+      log_.clear();
+      snapshot_ = std::make_shared<const raft::Snapshot>(*batch.snapshot);
+    }
+    if (!batch.entries.empty()) {
+      const raft::Index base = next->base_index;
+      log_.resize(batch.entries.front().index - base - 1);
+      log_.insert(log_.end(), batch.entries.begin(), batch.entries.end());
+    }
+    const bool changes = batch.hard_state || batch.snapshot != nullptr || !batch.entries.empty();
+    blank_ = blank_ && !changes;
+    bounds_ = std::move(*next);
+    return Status::ok();
+  }
+
+  Status save_snapshot(const raft::Snapshot& snapshot, raft::Index first_kept) override {
+    Result<LogBounds> next = bounds_after_snapshot(bounds_, *this, snapshot, first_kept);
+    if (!next.is_ok()) return next.status();
+    const auto removed = static_cast<std::ptrdiff_t>(next->base_index - bounds_.base_index);
+    log_.erase(log_.begin(), log_.begin() + removed);
+    snapshot_ = std::make_shared<const raft::Snapshot>(snapshot);
+    bounds_ = std::move(*next);
+    blank_ = false;
+    return Status::ok();
+  }
+
+  Status put_value(const std::string& key, const std::string& value) override {
+    if (Status s = check_value(key, value); !s.is_ok()) return s;
+    values_[key] = value;
+    blank_ = false;
+    return Status::ok();
+  }
+
+  Result<std::string> get_value(const std::string& key) const override {
+    const auto found = values_.find(key);
+    if (found == values_.end()) return Status(Code::kNotFound, "no value \"" + key + "\"");
+    return found->second;
+  }
+
+  bool is_blank() const override { return blank_; }
+
+ private:
+  const raft::Entry& at(raft::Index i) const { return log_[i - bounds_.base_index - 1]; }
+
+  LogBounds bounds_;
+  std::deque<raft::Entry> log_;  // base_index + 1 .. last_index
+  std::shared_ptr<const raft::Snapshot> snapshot_ = std::make_shared<const raft::Snapshot>();
+  std::map<std::string, std::string> values_;
+  bool blank_ = true;
+};
+
+}  // namespace
+
+std::unique_ptr<LogStore> make_memory_store() { return std::make_unique<MemoryStore>(); }
+
+}  // namespace pgraft::storage
