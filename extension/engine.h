@@ -151,6 +151,7 @@ typedef struct PgraftCompletion
 typedef struct PgraftMemberStatus
 {
 	uint64_t id;
+	uint64_t incarnation;
 	char name[PGRAFT_NAME_SIZE];
 	char address[PGRAFT_ADDRESS_SIZE];
 	int port;

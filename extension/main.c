@@ -25,7 +25,6 @@ _PG_init(void)
 
 	pgraft_define_settings();
 	pgraft_quorum_define_setting();
-	MarkGUCPrefixReserved("pgraft");
 
 	/* A check hook sees one value only, so what two of them must obey together is checked here. */
 	if (pgraft_election_timeout < 5 * pgraft_heartbeat_interval)
@@ -40,6 +39,7 @@ _PG_init(void)
 	pgraft_commit_install();
 	pgraft_receiver_install();
 	pgraft_sender_install();
+	MarkGUCPrefixReserved("pgraft");	/* after the last setting: a misspelt one is an error from here on */
 
 	if (pgraft_node_id != 0)
 		register_worker();

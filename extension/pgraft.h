@@ -55,6 +55,7 @@ typedef struct PgraftReceiverShared		/* under `mutex` but for what the guard hol
 	slock_t		mutex;
 	pid_t		pid;
 	PgraftReceiverPhase phase;
+	uint64		epoch;					/* target_epoch that the walreceiver acts on; 0 none */
 	uint64		waits;					/* times a walreceiver has begun to wait since the server started */
 	/* target, written by the worker */
 	uint64		target_epoch;			/* grows with every change */
@@ -152,6 +153,7 @@ typedef struct PgraftShared
 	PgraftReceiverShared receiver;
 	PgraftSenderShared sender;
 	PgraftQuorumShared quorum;
+	uint64		promote_timeline;		/* atomic: the promotion that was signalled since the server started; 0 none (promote.c) */
 } PgraftShared;
 
 extern PgraftShared *pgraft_shared;		/* NULL unless loaded by shared_preload_libraries */
@@ -187,6 +189,8 @@ extern void pgraft_quorum_define_setting(void);	/* quorum.c: pgraft.quorum_gener
 /* receiver.c */
 extern void pgraft_receiver_follow(uint64 term, uint64 node, const char *host, int port);	/* node 0: stop and wait */
 extern void pgraft_receiver_set_promotions(const PgraftPromotion *promotions, int count);
+extern bool pgraft_receiver_waiting(void);	/* it asks for a stream and has nobody to follow: all valid local WAL is replayed */
+extern bool pgraft_receiver_has_waited(void);	/* once since the server started */
 extern bool pgraft_receiver_stopped(void);	/* no stream, and the last receiver's final flush is done */
 /* sender.c */
 extern void pgraft_sender_freeze(void);		/* admit none (guard.admit_term = 0) and terminate those there are */
@@ -197,6 +201,8 @@ extern bool pgraft_sender_all_loaded(uint64 generation);			/* every live walsend
 /* quorum.c */
 extern void pgraft_quorum_set(uint64 generation, const uint64 *voters, int count);	/* writes the setting, signals the postmaster */
 extern uint64 pgraft_quorum_in_force(void);	/* newest generation that the postmaster, the checkpointer and all walsenders have loaded, and that no other setting overrides; 0 none */
+extern const char *pgraft_quorum_problem(void);	/* what keeps the newest one from being in force for long; NULL nothing. palloc'd */
+extern const char *pgraft_quorum_problem(void);	/* why the setting is not in force and what to do; NULL: nothing is wrong. palloc'd */
 /* promote.c */
 extern void pgraft_promote_start(uint32 timeline);	/* reserves ids in between, signals the startup process; once */
 extern bool pgraft_promote_pending(void);

@@ -1,7 +1,7 @@
 // PGRAFT_CHECK: a broken invariant stops the process, with the state in the message.
 //
-// For what can only be a defect of this program or storage that lost what it had acknowledged. What the
-// caller or the network can get wrong is a Status. Kept on in release builds.
+// For what can only be a defect of this program or storage that lost what it had acknowledged. What
+// the caller or the network can get wrong is a Status. Kept on in release builds.
 #pragma once
 
 #include <cstdio>
@@ -20,8 +20,8 @@ namespace pgraft {
 }  // namespace pgraft
 
 // `message` is evaluated only when the condition does not hold.
-#define PGRAFT_CHECK(condition, message)                                     \
-  do {                                                                       \
-    if (!(condition)) [[unlikely]]                                           \
-      ::pgraft::check_failed(__FILE__, __LINE__, #condition, (message));     \
+#define PGRAFT_CHECK(condition, message)                                 \
+  do {                                                                   \
+    if (!(condition)) [[unlikely]]                                       \
+      ::pgraft::check_failed(__FILE__, __LINE__, #condition, (message)); \
   } while (false)

@@ -1,4 +1,5 @@
-// CRC-32C (Castagnoli), as used by iSCSI, LevelDB and PostgreSQL's WAL. Guards stored records and frames against damage, not against forgery.
+// CRC-32C (Castagnoli), as used by iSCSI, LevelDB and PostgreSQL's WAL. Guards stored records and
+// frames against damage, not against forgery.
 #pragma once
 
 #include <cstdint>

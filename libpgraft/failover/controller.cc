@@ -238,8 +238,10 @@ void Controller::follow_as_standby(const Inputs& in, Orders& next, Requests& req
     return;
   }
   // Rule 9: decided from the history, with all local WAL replayed; not from a stream that fails.
-  if (database.replayed.timeline != 0 && config_.switches.current &&
-      has_diverged(database.replayed, done->timeline, done->history)) {
+  // And only once this term's leader was heard: after a restart the stored term may be older than the
+  // WAL, which has followed a later promotion since.
+  if (in.raft.leader == done->node && database.replayed.timeline != 0 &&
+      config_.switches.current && has_diverged(database.replayed, done->timeline, done->history)) {
     phase_ = "diverged";
     next.restart = Restart::kRewind;
     next.rewind_source = done->node;
@@ -291,7 +293,7 @@ void Controller::lead(const Inputs& in, Orders& next, Requests& requests) {
 // longest WAL, and both may hold committed data.
 void Controller::reconcile(const Inputs& in, Orders& next, Requests& requests) {
   const DatabaseView& database = in.database;
-  if (!in.raft.own_term_applied) {
+  if (!in.raft.own_term_applied && config_.switches.own_term) {
     phase_ = "committing the first entry of the term";
     give_way_when_late(in, requests);
     return;
@@ -417,6 +419,7 @@ void Controller::promote(const Inputs& in, const Promotion& promotion, Orders& n
     // be compared with anybody's.
     phase_ = "promoted to the wrong timeline";
     next.restart = Restart::kRewind;
+    next.rewind_target = {promotion.timeline, 0};  // all that it acknowledged is on older ones
     next.reason =
         "promoted to timeline " + std::to_string(database.end.timeline) + " instead of " + timeline;
     return;

@@ -26,6 +26,7 @@ struct Switches {
   bool frozen = true;     // rule 3: freeze before reporting
   bool abstain = true;    // rule 3: a node that is rewound or recloned reports no position
   bool reconcile = true;  // rule 4
+  bool own_term = true;   // rule 4: only with the own-term entry applied (PROTOCOL.md, M4f)
   bool timeline = true;   // rule 5: ids from consensus
   bool cancel = true;     // rule 5: nothing streams or is reported while a promotion is in flight
   bool unfence = true;    // rule 7: quorum in force before the fence is lifted

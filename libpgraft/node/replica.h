@@ -9,9 +9,11 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "libpgraft/base/status.h"
 #include "libpgraft/failover/controller.h"
@@ -40,6 +42,9 @@ class Host {
   virtual Status clear_abstain() = 0;
   // Members, their addresses, promotions or the configuration changed.
   virtual void state_changed(const state::StateMachine& machine, const raft::ConfState& conf) = 0;
+  // Around every change of the state machine, in pairs: a host that lets other threads read the machine locks it here.
+  virtual void applying() {}
+  virtual void applied() {}
 };
 
 // How a request ended. `value`: for log entries the index.
@@ -59,8 +64,13 @@ class Replica {
   // The store, outbox and host must outlive it. Rebuilds the state machine from the store.
   static Result<std::unique_ptr<Replica>> create(const Options& options, storage::LogStore* store, Outbox* outbox, Host* host);
 
+  ~Replica();
+  Replica(const Replica&) = delete;
+  Replica& operator=(const Replica&) = delete;
+
   // Makes `store` the first node of a new cluster: a snapshot at index 1, term 1, whose only voter is `self`. kFailedPrecondition unless the store is blank.
-  static Status bootstrap(storage::LogStore* store, const state::Member& self);
+  // `cluster_id` goes into that snapshot, so that whoever joins learns it with the first thing that it persists (rule 10).
+  static Status bootstrap(storage::LogStore* store, const state::Member& self, std::uint64_t cluster_id = 0);
 
   // Inputs; each is followed by process().
   void tick();
@@ -76,6 +86,9 @@ class Replica {
   void remove_member(raft::NodeId id, Completion done);
   void transfer_leadership(raft::NodeId to, Completion done);
 
+  // Completes what still waits with kUnavailable. Nothing but the destructor may follow, and what only reads.
+  void stop();
+
   // kIo / kCorruption here is fatal: the node must stop.
   Status process();
 
@@ -85,13 +98,38 @@ class Replica {
   const state::StateMachine& machine() const { return machine_; }
   const failover::Controller& controller() const { return controller_; }
   const failover::DatabaseView& database() const { return database_; }
+  Status check_leads() const;      // ok when this node leads; else who does, or why nobody does
   bool is_member() const;          // the applied configuration holds this node
+  const raft::ConfState& conf() const { return conf_; }  // as applied
   // Ticks (raft().now_ticks()) at which the current leader lease began; 0: none. The lease lasts election_ticks from there.
   std::uint64_t lease_start_tick() const { return raft_->quorum_ack_tick(); }
 
  private:
   Replica(const Options& options, storage::LogStore* store, Outbox* outbox, Host* host);
-  struct Pending;
+  class Requests;
+
+  // process(), from the inside out.
+  Status drain_ready();
+  Status persist(const raft::Ready& ready, std::optional<state::StateMachine>* restored);
+  Status apply(const raft::Entry& entry);
+  Status save_snapshot_if_due();
+  void close_for(raft::Term term);
+  void report_changes();
+  Status update_controller();
+  Status carry_out(const failover::Requests& requests);
+  void promote_learners();
+  void settle_requests();
+
+  // Why a request can't be served; ok when it can.
+  Status check_part_of_cluster() const;
+  Status check_may_change_members() const;
+  Status check_majority_answers(std::vector<raft::NodeId> voters) const;
+  Status no_leader() const;
+  Status propose_change(raft::ConfChangeType type, const state::Member& member);
+  raft::NodeId best_successor() const;
+  failover::RaftView raft_view() const;
+  bool is_voter(raft::NodeId id) const;
+  bool answers(raft::NodeId id) const;
 
   Options options_;
   storage::LogStore* store_;
@@ -101,8 +139,12 @@ class Replica {
   state::StateMachine machine_;
   failover::Controller controller_;
   failover::DatabaseView database_;
-  std::unique_ptr<Pending> pending_;
-  raft::Term term_ = 0;          // highest one persisted
+  std::unique_ptr<Requests> requests_;
+  raft::ConfState conf_;            // as applied
+  raft::Term term_ = 0;             // highest one persisted
+  raft::Index snapshot_index_ = 0;  // of the newest snapshot in the store
+  bool changed_ = true;             // the host has not seen the newest members or promotions
+  std::map<raft::NodeId, std::uint64_t> heard_tick_;  // last message of each node
   Status failed_;
 };
 

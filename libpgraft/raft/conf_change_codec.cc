@@ -1,5 +1,6 @@
 // Stored and wire form of a configuration change, little-endian:
-//   u8 version = 1 | u8 transition | u32 n | n * (u8 type | u64 node id | u64 incarnation) | u32 length | context
+//   u8 version = 1 | u8 transition | u32 n | n * (u8 type | u64 node id | u64 incarnation) | u32
+//   length | context
 #include "libpgraft/raft/conf_change_codec.h"
 
 #include <cstdint>

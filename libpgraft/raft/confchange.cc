@@ -28,7 +28,8 @@ void remove(Membership& next, NodeId id) {
 }
 
 Status contradiction(NodeId id, const char* what) {
-  return {Code::kCorruption, "configuration contradicts itself: node " + std::to_string(id) + " " + what};
+  return {Code::kCorruption,
+          "configuration contradicts itself: node " + std::to_string(id) + " " + what};
 }
 
 Status check_invariants(const Membership& next) {
@@ -52,7 +53,8 @@ Status check_invariants(const Membership& next) {
   if (!config.joint() && config.auto_leave)
     return {Code::kCorruption, "configuration contradicts itself: automatic leave, but not joint"};
   for (const auto& [id, incarnation] : config.incarnations) {
-    if (!next.progress.contains(id)) return contradiction(id, "has an incarnation, but is no member");
+    if (!next.progress.contains(id))
+      return contradiction(id, "has an incarnation, but is no member");
   }
   return {};
 }
@@ -159,7 +161,8 @@ void Changer::make_learner(Membership& next, NodeId id) const {
 }
 
 Result<Membership> Changer::checked(Membership next) const {
-  // rule 10: a member that lost its disk is another server. It leaves and joins by two changes, never in place.
+  // rule 10: a member that lost its disk is another server. It leaves and joins by two changes,
+  // never in place.
   for (const auto& [id, incarnation] : next.config.incarnations) {
     const Incarnation before = tracker_.config.incarnation(id);
     if (before != 0 && before != incarnation) {

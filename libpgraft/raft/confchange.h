@@ -1,9 +1,9 @@
-// Changes of the configuration as pure functions: from (configuration, progress) and a change to the next pair,
-// or a Status that says why the change is impossible.
+// Changes of the configuration as pure functions: from (configuration, progress) and a change to
+// the next pair, or a Status that says why the change is impossible.
 //
-// simple() changes at most one voter, so that majorities before and after intersect (thesis 4.1); enter_joint() and
-// leave_joint() are the two steps of joint consensus (section 6, thesis 4.3). In a joint configuration removed voters
-// stay tracked and demoted ones stay voters until it is left.
+// simple() changes at most one voter, so that majorities before and after intersect (thesis 4.1);
+// enter_joint() and leave_joint() are the two steps of joint consensus (section 6, thesis 4.3). In
+// a joint configuration removed voters stay tracked and demoted ones stay voters until it is left.
 #pragma once
 
 #include <vector>
@@ -21,7 +21,8 @@ struct Membership {
 
 class Changer {
  public:
-  // `last_index` of the leader's log: where the probing of a new member starts. The tracker must outlive the changer.
+  // `last_index` of the leader's log: where the probing of a new member starts. The tracker must
+  // outlive the changer.
   Changer(const Tracker& tracker, Index last_index) : tracker_(tracker), last_index_(last_index) {}
 
   Result<Membership> simple(const std::vector<ConfChangeSingle>& changes) const;
@@ -44,7 +45,8 @@ class Changer {
   Index last_index_;
 };
 
-// The configuration of a snapshot, with fresh progress for each member. kCorruption when it contradicts itself.
+// The configuration of a snapshot, with fresh progress for each member. kCorruption when it
+// contradicts itself.
 Result<Membership> restore_membership(const ConfState& conf, Index last_index,
                                       InflightLimits limits);
 

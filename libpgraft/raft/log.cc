@@ -66,9 +66,9 @@ Result<Term> RaftLog::term(Index index) const {
     return Status{Code::kNotFound, "entry " + std::to_string(index) + " is not there yet"};
   if (index == 0) return Term{0};
   Result<Term> stored = reader_->term(index);
-  PGRAFT_CHECK(stored.is_ok() || stored.status().code() == Code::kNotFound,
-               "can't read the term of entry " + std::to_string(index) + ": " +
-                   stored.status().to_string());
+  PGRAFT_CHECK(
+      stored.is_ok() || stored.status().code() == Code::kNotFound,
+      "can't read the term of entry " + std::to_string(index) + ": " + stored.status().to_string());
   return stored;
 }
 
@@ -106,16 +106,16 @@ Result<std::vector<Entry>> RaftLog::entries(Index lo, Index hi, std::uint64_t by
     const Index stable_end = std::min(hi, unstable_offset_);
     Result<std::vector<Entry>> stored = reader_->entries(lo, stable_end, bytes_max);
     if (!stored.is_ok()) {
-      PGRAFT_CHECK(stored.status().code() == Code::kNotFound,
-                   "can't read entries from " + std::to_string(lo) + ": " +
-                       stored.status().to_string());
+      PGRAFT_CHECK(
+          stored.status().code() == Code::kNotFound,
+          "can't read entries from " + std::to_string(lo) + ": " + stored.status().to_string());
       return stored.status();
     }
     found = std::move(stored).value();
-    PGRAFT_CHECK(!found.empty() && found.front().index == lo &&
-                     found.back().index == lo + found.size() - 1,
-                 "the reader returned other entries than [" + std::to_string(lo) + ", " +
-                     std::to_string(stable_end) + ")");
+    PGRAFT_CHECK(
+        !found.empty() && found.front().index == lo && found.back().index == lo + found.size() - 1,
+        "the reader returned other entries than [" + std::to_string(lo) + ", " +
+            std::to_string(stable_end) + ")");
     limit_bytes(found, bytes_max);
     if (found.size() < stable_end - lo) return found;
   }
@@ -166,8 +166,9 @@ bool RaftLog::maybe_append(Index prev, Term prev_term, std::vector<Entry> entrie
   return true;
 }
 
-// Index of the first entry that this log has not, or has with another term; 0 when it has them all. Entries that
-// agree must stay: the message may be older than what follows them (figure 2, AppendEntries 3 and 4).
+// Index of the first entry that this log has not, or has with another term; 0 when it has them all.
+// Entries that agree must stay: the message may be older than what follows them (figure 2,
+// AppendEntries 3 and 4).
 Index RaftLog::first_conflict(const std::vector<Entry>& entries) const {
   for (const Entry& entry : entries) {
     if (!matches(entry.index, entry.term)) return entry.index;

@@ -1,7 +1,8 @@
 // RaftLog: the durable log (LogReader) and what is not durable yet, as one sequence of entries.
 //
 // Invariants: applied <= committed <= last_index(); committed entries never change;
-// entries before unstable_offset_ are read from the reader, the others (and a snapshot on its way to disk) are here.
+// entries before unstable_offset_ are read from the reader, the others (and a snapshot on its way
+// to disk) are here.
 #pragma once
 
 #include <cstdint>
@@ -38,21 +39,25 @@ class RaftLog {
     Index index = 0;
     Term term = 0;  // 0 when it is not known
   };
-  // Greatest position at or before `index` whose term is at most `term`: where a log that has `term` at `index` can still agree.
+  // Greatest position at or before `index` whose term is at most `term`: where a log that has
+  // `term` at `index` can still agree.
   Position find_conflict_by_term(Index index, Term term) const;
 
-  // Entries [lo, hi), at least one if there is any, up to `bytes_max` of data in all. kNotFound when lo is compacted.
+  // Entries [lo, hi), at least one if there is any, up to `bytes_max` of data in all. kNotFound
+  // when lo is compacted.
   Result<std::vector<Entry>> entries(Index lo, Index hi, std::uint64_t bytes_max) const;
   // A configuration change in [lo, hi); false for what is compacted.
   bool has_conf_change(Index lo, Index hi) const;
 
   // Leader: entries that follow the last one.
   void append(std::vector<Entry> entries);
-  // Follower: the entries after (prev, prev_term); drops own ones that conflict. False when there is no such previous entry. Commits what it can.
+  // Follower: the entries after (prev, prev_term); drops own ones that conflict. False when there
+  // is no such previous entry. Commits what it can.
   bool maybe_append(Index prev, Term prev_term, std::vector<Entry> entries, Index commit);
 
   void commit_to(Index index);
-  // Only an entry of the current term is committed by counting (5.4.2). True when the commit index moved.
+  // Only an entry of the current term is committed by counting (5.4.2). True when the commit index
+  // moved.
   bool maybe_commit(Index index, Term term);
 
   // A snapshot replaces everything.

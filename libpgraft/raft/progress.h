@@ -1,6 +1,7 @@
 // Progress: what a leader knows of one member's log, and how fast it may send to it.
 //
-// Invariants: match < next; in kReplicate next - 1 is the last entry sent; what is in flight lies in (match, next).
+// Invariants: match < next; in kReplicate next - 1 is the last entry sent; what is in flight lies
+// in (match, next).
 //   kProbe      one message at a time, until the follower's log is found to agree at next - 1
 //   kReplicate  pipelined: next advances as entries are sent, bounded by the inflight limits
 //   kSnapshot   nothing is sent until the snapshot is reported or the follower has caught up
@@ -47,9 +48,9 @@ struct Progress {
   Progress(Index next_index, bool learner, InflightLimits limits)
       : next(next_index), is_learner(learner), inflights(limits) {}
 
-  Index match = 0;             // known to be stored there
-  Index next;                  // to be sent next
-  Index sent_commit = 0;       // greatest commit index in a message that is not known to be lost
+  Index match = 0;        // known to be stored there
+  Index next;             // to be sent next
+  Index sent_commit = 0;  // greatest commit index in a message that is not known to be lost
   ProgressState state = ProgressState::kProbe;
   Index pending_snapshot = 0;  // kSnapshot only: its index
   bool paused = false;         // kProbe: a probe is out; kReplicate: the inflight limit was reached
@@ -68,9 +69,11 @@ struct Progress {
 
   // The member stores everything up to `index`. False when that is nothing new.
   bool acknowledge(Index index);
-  // The member refused the entries after `rejected`; `hint` is the last index that may agree. False when the refusal is old.
+  // The member refused the entries after `rejected`; `hint` is the last index that may agree. False
+  // when the refusal is old.
   bool back_up(Index rejected, Index hint);
-  // A message with this commit index would let the member commit entries that it can't have heard of yet.
+  // A message with this commit index would let the member commit entries that it can't have heard
+  // of yet.
   bool commit_is_news(Index commit) const { return commit > sent_commit && sent_commit + 1 < next; }
 
  private:

@@ -1,7 +1,7 @@
 // Majorities: what a set of voters, or two sets that must both agree, has acknowledged or decided.
 //
-// Pure functions. Joint consensus (section 6) asks both halves; an empty half agrees to everything, so that
-// a configuration that is not joint is one whose outgoing half is empty.
+// Pure functions. Joint consensus (section 6) asks both halves; an empty half agrees to everything,
+// so that a configuration that is not joint is one whose outgoing half is empty.
 #pragma once
 
 #include <cstdint>

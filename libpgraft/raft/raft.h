@@ -5,8 +5,9 @@
 //   raft_membership.cc   6, thesis 4: changes of the configuration
 //   raft_read.cc         thesis 6.4: read index, and the lease
 //
-// Effects are collected in messages(), self_messages() and read_states(); raw_node.cc hands them out. A message to the node
-// itself (its own vote, its own stored entries) counts only once what it says is durable: it is stepped by advance().
+// Effects are collected in messages(), self_messages() and read_states(); raw_node.cc hands them
+// out. A message to the node itself (its own vote, its own stored entries) counts only once what it
+// says is durable: it is stepped by advance().
 #pragma once
 
 #include <cstdint>
@@ -168,25 +169,26 @@ class Raft {
   Tracker tracker_;
 
   // Time, in ticks.
-  std::uint64_t now_ = 0;             // since the start
-  int election_elapsed_ticks_ = 0;    // since the leader was heard or a vote given; leader: since the quorum check
+  std::uint64_t now_ = 0;  // since the start
+  int election_elapsed_ticks_ =
+      0;  // since the leader was heard or a vote given; leader: since the quorum check
   int heartbeat_elapsed_ticks_ = 0;   // leader: since its last heartbeat
   int election_timeout_ticks_ = 0;    // randomized, drawn anew at every change of role or term
   int election_delay_ticks_ = 0;      // added to it
   std::uint64_t hold_off_until_ = 0;  // no campaign by time before (step_down)
-  bool leader_lost_ = false;          // the connection to the leader broke, and it was not heard since
+  bool leader_lost_ = false;  // the connection to the leader broke, and it was not heard since
   std::optional<std::uint64_t> lost_campaign_at_;  // ... and then campaign
   std::uint64_t random_state_;
 
   // Leader.
-  Index own_first_index_ = 0;     // of the empty entry of its term
-  Index pending_conf_index_ = 0;  // the newest change in the log is at or before
+  Index own_first_index_ = 0;            // of the empty entry of its term
+  Index pending_conf_index_ = 0;         // the newest change in the log is at or before
   std::uint64_t uncommitted_bytes_ = 0;  // of proposals in this term that are not applied yet
   NodeId transferee_ = kNoNode;
   int transfer_elapsed_ticks_ = 0;
   std::uint64_t last_read_id_ = 0;
-  std::deque<PendingRead> reads_;           // waiting for a heartbeat round, ids ascending
-  std::deque<PendingRead> deferred_reads_;  // waiting for the first commit of the term
+  std::deque<PendingRead> reads_;              // waiting for a heartbeat round, ids ascending
+  std::deque<PendingRead> deferred_reads_;     // waiting for the first commit of the term
   std::map<NodeId, std::uint64_t> read_acks_;  // greatest read id a member has answered
 
   // Output.

@@ -1,7 +1,8 @@
-// Tracker: the configuration in effect, the leader's progress of each member, and the votes of an election.
+// Tracker: the configuration in effect, the leader's progress of each member, and the votes of an
+// election.
 //
-// Invariant: `progress` has exactly the members of `config`. Sorted containers only: the order of messages must
-// not depend on hashing.
+// Invariant: `progress` has exactly the members of `config`. Sorted containers only: the order of
+// messages must not depend on hashing.
 #pragma once
 
 #include <map>
@@ -14,7 +15,8 @@ namespace pgraft::raft {
 
 // ConfState in the form that changes are computed on.
 //   joint: outgoing is non-empty; both halves must agree
-//   learners_next: voters of outgoing only that become learners when the joint configuration is left
+//   learners_next: voters of outgoing only that become learners when the joint configuration is
+//   left
 struct MemberConfig {
   NodeSet incoming;
   NodeSet outgoing;

@@ -105,7 +105,7 @@ enum class MessageType : std::uint8_t {
   kSnapshot,           // InstallSnapshot
   kTimeoutNow,         // thesis 3.10: the transfer target campaigns at once
   kPropose,            // a proposal forwarded to the leader
-  kTransferLeader,     // a transfer request forwarded to the leader
+  kTransferLeader,     // a transfer request forwarded to the leader; `index` is the id of the target
   kReadIndex,          // a read request forwarded to the leader
   kReadIndexResponse,
 };

@@ -21,8 +21,8 @@ leveldb::ReadOptions verified() {
   return options;
 }
 
-// LevelDB starts its compaction thread when it first needs one, from whatever thread writes then. Started here, it has all signals blocked: the host
-// process's handlers must not run on it.
+// LevelDB starts its compaction thread when it first needs one, from whatever thread writes then.
+// Started here, it has all signals blocked: the host process's handlers must not run on it.
 void start_background_thread(leveldb::Env* env) {
   sigset_t all, before;
   sigfillset(&all);
@@ -31,7 +31,8 @@ void start_background_thread(leveldb::Env* env) {
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
-// LevelDB makes a new database where CURRENT is missing, whatever else is there. Here that is a log that lost a file.
+// LevelDB makes a new database where CURRENT is missing, whatever else is there. Here that is a log
+// that lost a file.
 Status check_current_file(const std::filesystem::path& directory) {
   std::error_code error;
   if (std::filesystem::exists(directory / "CURRENT", error)) return Status::ok();
@@ -65,7 +66,8 @@ Result<std::unique_ptr<leveldb::DB>> open_database(const std::string& directory,
   options.env = env;
   options.create_if_missing = true;
   options.paranoid_checks = true;
-  options.compression = leveldb::kNoCompression;  // entries are small, and processor time is the database's
+  options.compression =
+      leveldb::kNoCompression;  // entries are small, and processor time is the database's
   options.max_open_files = 64;
   leveldb::DB* db = nullptr;
   const leveldb::Status s = leveldb::DB::Open(options, directory, &db);
@@ -158,7 +160,8 @@ Status LevelDbStore::write(const WriteBatch& batch) {
     put(&changes, record::kSnapshotKey, *batch.snapshot);
     put(&changes, record::kLogStartKey, record::LogStart{next->base_index, next->base_term});
   } else if (!batch.entries.empty()) {
-    // Stale entries behind the new end go in the same write: left there, they would come back as the log's after a restart.
+    // Stale entries behind the new end go in the same write: left there, they would come back as
+    // the log's after a restart.
     remove_entries(&changes, next->last_index + 1, bounds_.last_index);
   }
   for (const raft::Entry& entry : batch.entries) {

@@ -129,8 +129,8 @@ Result<LogBounds> bounds_after_snapshot(const LogBounds& now, const raft::LogRea
                    ", the log has " + number(*term));
   }
   if (first_kept > meta.index + 1) {
-    return invalid("first kept entry " + number(first_kept) + " is not covered by the snapshot at " +
-                   number(meta.index));
+    return invalid("first kept entry " + number(first_kept) +
+                   " is not covered by the snapshot at " + number(meta.index));
   }
   LogBounds next = now;
   set_snapshot(&next, meta);

@@ -1,4 +1,5 @@
-// The log in memory: for the simulator and scripts. Bounds and refusals are those of the LevelDB store.
+// The log in memory: for the simulator and scripts. Bounds and refusals are those of the LevelDB
+// store.
 
 #include <deque>
 #include <map>

@@ -79,8 +79,8 @@ class Checker {
 
   Status read_fixed_records() {
     LogBounds& bounds = log_.bounds;
-    if (Status s = fill(record::kHardStateKey, record::decode_hard_state, &has_hard_state_,
-                        &bounds.hard);
+    if (Status s =
+            fill(record::kHardStateKey, record::decode_hard_state, &has_hard_state_, &bounds.hard);
         !s.is_ok()) {
       return s;
     }
@@ -95,8 +95,10 @@ class Checker {
         !s.is_ok()) {
       return s;
     }
-    if (has_start && !has_snapshot_) return corrupt("snapshot is missing, but there is a log start");
-    if (!has_start && has_snapshot_) return corrupt("log start is missing, but there is a snapshot");
+    if (has_start && !has_snapshot_)
+      return corrupt("snapshot is missing, but there is a log start");
+    if (!has_start && has_snapshot_)
+      return corrupt("log start is missing, but there is a snapshot");
     bounds.base_index = bounds.last_index = start.index;
     bounds.base_term = bounds.last_term = start.term;
     bounds.snapshot_index = snapshot.meta.index;

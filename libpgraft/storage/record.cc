@@ -20,7 +20,8 @@ void put_ids(std::string* out, const std::vector<raft::NodeId>& ids) {
   for (const raft::NodeId id : ids) put(out, id);
 }
 
-// Takes fields off the front of a payload. After the first that does not fit everything reads as zero and ok() is false.
+// Takes fields off the front of a payload. After the first that does not fit everything reads as
+// zero and ok() is false.
 class Reader {
  public:
   explicit Reader(std::string_view bytes) : bytes_(bytes) {}

@@ -62,7 +62,8 @@ Result<std::optional<Frame>> FrameReader::read(std::string_view* input) {
   take(&payload_, input, length_ - payload_.size());
   if (payload_.size() < length_) return std::optional<Frame>();
 
-  const std::uint32_t crc = crc32c(payload_, crc32c(std::string_view(header_).substr(0, kCrcOffset)));
+  const std::uint32_t crc =
+      crc32c(payload_, crc32c(std::string_view(header_).substr(0, kCrcOffset)));
   if (crc != get(header_, kCrcOffset, 4)) {
     return fail(Code::kCorruption, "received a frame that fails its checksum");
   }

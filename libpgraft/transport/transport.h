@@ -93,6 +93,9 @@ class Handler {
   // A snapshot message has left, or will not.
   virtual void on_snapshot_sent(raft::NodeId id, bool ok) = 0;
   virtual ClusterStatus on_status_request() = 0;
+  // An incoming connection passed the handshake; `peer` tells its address. A node that joins, or was away for long, doesn't know all members that talk to
+  // it yet, and can answer only those that are its peers.
+  virtual void on_greeted(const Identity& /*peer*/) {}
 };
 
 struct PeerStats {
@@ -113,7 +116,8 @@ class Transport {
   virtual void send(raft::Message message) = 0;                        // to message.to; dropped when there is no such peer
   virtual void send_report(raft::NodeId to, const failover::Report& report) = 0;
   virtual PeerStats peer_stats(raft::NodeId id) const = 0;
-  virtual void stop() = 0;  // no callback after it returns
+  virtual std::uint64_t refused_connections() const = 0;  // handshakes refused and garbage received, in either direction
+  virtual void stop() = 0;  // no callback after it returns; not to be called from one
 };
 
 // Clients of the Raft port: synchronous, with a timeout; usable without a running node. kUnavailable names address and cause.

@@ -1,0 +1,37 @@
+"""pgraft: PostgreSQL high availability from inside PostgreSQL.
+
+The command line is `pgraft` (or `python -m pgraft`). For scripts: `pgraft.LocalCluster` runs real servers
+on this machine; errors derive from `pgraft.Error`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pgraft._pgraft import Error
+from pgraft.errors import NoLeader, ProgramError, SetupError, WaitTimeout
+
+if TYPE_CHECKING:
+    from pgraft.local_cluster import LocalCluster
+    from pgraft.writer import Writer
+
+__all__ = [
+    "Error",
+    "LocalCluster",
+    "NoLeader",
+    "ProgramError",
+    "SetupError",
+    "WaitTimeout",
+    "Writer",
+]
+
+_LAZY = {"LocalCluster": "pgraft.local_cluster", "Writer": "pgraft.writer"}
+
+
+def __getattr__(name: str) -> Any:
+    """What needs psycopg is imported when it is used: `pgraft run` starts faster without."""
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,173 @@
+"""Making a data directory from a base backup of the leader, and putting it in the place of another.
+
+The backup is made beside the data directory and swapped in when it is whole, which its binding file
+says: that is written last (rule 10). The old directory is put aside, never erased here (rule 9).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from pgraft import _pgraft, durable
+from pgraft.config import with_include, without_node_local
+from pgraft.errors import SetupError
+from pgraft.owner import Owner
+from pgraft.paths import NodePaths
+from pgraft.pg import Postgres
+from pgraft.source import Source
+
+KEPT_FILES = (
+    "postgresql.conf",
+    "postgresql.auto.conf",
+    "pg_hba.conf",
+    "pg_ident.conf",
+    "server.crt",
+    "server.key",
+    "root.crt",
+)
+# Of the source's life, with no meaning in the copy.
+_LEFTOVERS = ("promote", "fallback_promote", "recovery.signal", "postmaster.pid", "pgraft.binding")
+
+Log = Callable[[str], None]
+
+
+def base_backup(postgres: Postgres, owner: Owner, source: Source, target: Path) -> None:
+    """Copies the source's database into the new directory `target`.
+
+    Tablespaces whose directory is in use here (by the data directory that is to be replaced) get a new
+    one beside it.
+
+    Raises:
+        ProgramError: pg_basebackup failed; `target` may be left half made.
+        psycopg.Error: The source can't be asked.
+    """
+    command: list[str | Path] = [
+        postgres.program("pg_basebackup"),
+        "--dbname", source.conninfo,
+        "--pgdata", target,
+        "--wal-method=stream",
+        "--checkpoint=fast",
+        "--no-password",
+    ]  # fmt: skip
+    for location in source.tablespaces():
+        if os.path.isdir(location) and os.listdir(location):
+            new = f"{location}.pgraft-{secrets.token_hex(4)}"
+            owner.make_directory(Path(new))
+            command += ["--tablespace-mapping", f"{_escape(location)}={_escape(new)}"]
+    owner.make_directory(target)
+    owner.run(command)
+
+
+def _escape(path: str) -> str:
+    return path.replace("=", "\\=")
+
+
+def localize(owner: Owner, paths: NodePaths, directory: Path) -> None:
+    """Makes a copied directory this node's own, all but the binding: configuration, standby.signal.
+
+    The node's own configuration files are taken when they were kept (`keep_configuration`); a node that
+    joins has none, and takes the leader's without what is only right there.
+    """
+    for name in KEPT_FILES:
+        kept = paths.kept / name
+        if kept.exists():
+            durable.write_file(owner, directory / name, kept.read_text(encoding="utf-8"))
+    server_conf = directory / paths.server_conf.name
+    if not server_conf.exists():
+        raise SetupError(
+            f'"{server_conf}" does not exist: the configuration of the source is kept outside its '
+            "data directory, which is not supported"
+        )
+    text = with_include(server_conf.read_text(encoding="utf-8"), paths)
+    durable.write_file(owner, server_conf, text)
+    auto_conf = directory / paths.auto_conf.name
+    if auto_conf.exists() and not (paths.kept / auto_conf.name).exists():
+        text = without_node_local(auto_conf.read_text(encoding="utf-8"))
+        durable.write_file(owner, auto_conf, text)
+    for name in _LEFTOVERS:
+        durable.remove_file(directory / name)
+    ensure_standby(owner, directory)
+
+
+def ensure_standby(owner: Owner, directory: Path) -> None:
+    """Rule 1: a member starts in recovery."""
+    path = directory / "standby.signal"
+    if not path.exists():
+        durable.write_file(owner, path, "")
+
+
+def keep_configuration(owner: Owner, paths: NodePaths) -> None:
+    """Copies the node's own configuration files to where no rewind reaches them."""
+    temporary = paths.kept.with_name("kept.tmp")
+    durable.remove_tree(temporary)
+    owner.make_directory(temporary)
+    for name in KEPT_FILES:
+        if (paths.pgdata / name).exists():
+            text = (paths.pgdata / name).read_text(encoding="utf-8")
+            durable.write_file(owner, temporary / name, text)
+    durable.remove_tree(paths.kept)
+    durable.rename(temporary, paths.kept)
+
+
+def is_whole(directory: Path, binding: int) -> bool:
+    """Was the rewind or clone of that binding finished in this directory?"""
+    try:
+        return binding != 0 and _pgraft.read_binding(str(directory)).binding == binding
+    except _pgraft.Error:
+        return False
+
+
+def finish(owner: Owner, paths: NodePaths, directory: Path, binding: int) -> None:
+    """The last step: from here on the directory counts as whole."""
+    localize(owner, paths, directory)
+    identity = _pgraft.read_identity(str(paths.data_dir))
+    file = _pgraft.BindingFile()
+    file.node_id = identity.node_id
+    file.incarnation = identity.incarnation
+    file.binding = binding
+    _pgraft.write_binding(str(directory), file)
+    owner.give(directory / paths.binding.name)
+    durable.sync_path(directory)
+
+
+def swap_in(paths: NodePaths) -> None:
+    """Puts the finished clone in the place of the data directory; may be called again after a crash.
+
+    Raises:
+        SetupError: The data directory can't be renamed.
+    """
+    if paths.clone.exists():
+        if paths.pgdata.exists():
+            retire(paths)  # of an earlier swap; its clone has long started
+            try:
+                durable.rename(paths.pgdata, paths.replaced)
+            except OSError as error:
+                raise SetupError(
+                    f'could not rename "{paths.pgdata}": {error.strerror}; a data directory that '
+                    "is a mount point can't be replaced by a clone: use a directory in it instead"
+                ) from None
+        durable.rename(paths.clone, paths.pgdata)
+
+
+def put_back(paths: NodePaths) -> None:
+    """Undoes the first half of a swap whose clone is gone: it has never started (rule 9)."""
+    if not paths.pgdata.exists() and not paths.clone.exists() and paths.replaced.exists():
+        durable.rename(paths.replaced, paths.pgdata)
+
+
+def retire(paths: NodePaths) -> None:
+    """The replaced directory must never come back once its clone may have acknowledged anything."""
+    if paths.replaced.exists() and paths.pgdata.exists():
+        durable.remove_tree(paths.retired)
+        durable.rename(paths.replaced, paths.retired)
+
+
+def remove_retired(paths: NodePaths, log: Log) -> None:
+    """Frees the space of what was put aside; only once the node has caught up."""
+    for directory in (paths.retired, paths.aside, paths.kept):
+        if directory.exists():
+            log(f'removing "{directory}": the node has caught up')
+            durable.remove_tree(directory)

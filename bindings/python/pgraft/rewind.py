@@ -1,0 +1,184 @@
+"""pg_rewind of a data directory that has diverged, with what has to come before it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pgraft import durable
+from pgraft.clone import ensure_standby
+from pgraft.config import read_node_conf
+from pgraft.errors import ProgramError
+from pgraft.owner import Owner, end_group
+from pgraft.paths import NodePaths
+from pgraft.pg import ControlData, Postgres
+from pgraft.source import Source
+
+Log = Callable[[str], None]
+_CONSISTENT = "consistent recovery state reached"
+_WAL_FILE = re.compile(r"^[0-9A-F]{24}(\.partial)?$")
+_STOP_SECONDS = 300.0
+
+
+def shut_down_cleanly(
+    postgres: Postgres, owner: Owner, paths: NodePaths, log: Log, timeout: float
+) -> ControlData:
+    """Brings the files of a crashed server to one consistent LSN, which pg_rewind needs.
+
+    pg_rewind's own way, single-user mode, refuses a directory with standby.signal, and the file must
+    stay (rule 1). So the server replays what is in its own pg_wal as a standby, without pgraft, without
+    a stream, without listeners, and is stopped.
+
+    Raises:
+        ProgramError: It could not be started, or did not become consistent in time.
+    """
+    control = postgres.control_data(owner, paths.pgdata)
+    if control.shut_down:
+        return control
+    log(f'replaying the local WAL first (control file: "{control.state}")')
+    ensure_standby(owner, paths.pgdata)
+    with owner.temporary_directory() as directory:
+        _replay(postgres, owner, paths, directory, timeout)
+    control = postgres.control_data(owner, paths.pgdata)
+    if not control.shut_down:
+        raise ProgramError("postgres", 1, f'control file says "{control.state}" after the stop')
+    return control
+
+
+def _replay(
+    postgres: Postgres, owner: Owner, paths: NodePaths, directory: Path, timeout: float
+) -> None:
+    hba = directory / "pg_hba.conf"
+    hba.write_text("local all all reject\n")
+    owner.give(hba)
+    preload = read_node_conf(paths).get("shared_preload_libraries", "")
+    # Without pgraft, whose start-up hook refuses an unfinished rejoin; others may own WAL records.
+    libraries = [n.strip() for n in preload.split(",") if n.strip() not in ("", "pgraft")]
+    settings = {
+        "listen_addresses": "",
+        "unix_socket_directories": str(directory),
+        "hba_file": str(hba),
+        "shared_preload_libraries": ",".join(libraries),
+        "primary_conninfo": "",
+        "restore_command": "",
+        "recovery_target_timeline": "current",
+        "archive_mode": "off",
+        "hot_standby": "off",
+        "ssl": "off",
+        "external_pid_file": "",
+        "logging_collector": "off",
+        "log_destination": "stderr",
+        "log_min_messages": "info",
+        "lc_messages": "C",
+    }
+    command = [str(postgres.program("postgres")), "-D", str(paths.pgdata)]
+    for name, value in settings.items():
+        command += ["-c", f"{name}={value}"]
+    log_file = directory / "log"
+    with open(log_file, "w+", encoding="utf-8", errors="replace") as out:
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            **owner.popen_arguments(),
+        ) as process:
+            try:
+                consistent = _wait_for_line(process, log_file, timeout)
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGINT)
+                process.wait(_STOP_SECONDS)
+            except BaseException:
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGQUIT)
+                end_group(process)
+                raise
+        if not consistent:
+            tail = log_file.read_text(errors="replace")[-2000:]
+            raise ProgramError("postgres", process.returncode, tail)
+
+
+def _wait_for_line(process: subprocess.Popen[bytes], log_file: Path, timeout: float) -> bool:
+    """True once the server has said that it is consistent; False when it ended or took too long."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        ended = process.poll() is not None
+        if _CONSISTENT in log_file.read_text(errors="replace"):
+            return True
+        if ended:
+            return False
+        time.sleep(0.02)
+    return False
+
+
+def keep_wal(
+    owner: Owner,
+    paths: NodePaths,
+    control: ControlData,
+    history: list[tuple[int, int]],
+    timeline: int,
+    log: Log,
+) -> None:
+    """Copies the WAL that the leader does not have, from the fork on, beside the Raft state.
+
+    Copies, not hard links: pg_rewind writes into existing files.
+
+    Args:
+        owner: Of the data directory.
+        paths: Of the node.
+        control: Of the stopped server.
+        history: Of the leader's timeline.
+        timeline: The leader's.
+        log: Where to say it.
+    """
+    ends = dict(history)
+    size = control.wal_segment_bytes
+    per_id = (1 << 32) // size
+    owner.make_directory(paths.aside)
+    target = paths.aside / f"wal-{len(list(paths.aside.iterdir())) + 1}"
+    copied = 0
+    for file in sorted((paths.pgdata / "pg_wal").iterdir()):
+        if not _WAL_FILE.match(file.name):
+            continue
+        of_timeline = int(file.name[:8], 16)
+        start = (int(file.name[8:16], 16) * per_id + int(file.name[16:24], 16)) * size
+        if (
+            of_timeline == timeline
+            or start > control.end
+            or start + size <= ends.get(of_timeline, 0)
+        ):
+            continue
+        owner.make_directory(target)
+        shutil.copyfile(file, target / file.name)
+        durable.sync_path(target / file.name)
+        copied += 1
+    if copied:
+        owner.give(target)
+        log(f'kept {copied} WAL files from the fork on in "{target}"')
+
+
+def run_pg_rewind(postgres: Postgres, owner: Owner, paths: NodePaths, source: Source) -> None:
+    """Runs pg_rewind.
+
+    Raises:
+        ProgramError: It failed, or saw nothing to do, which can't be true of a node that has diverged.
+    """
+    result = owner.run(
+        [
+            postgres.program("pg_rewind"),
+            "--target-pgdata",
+            paths.pgdata,
+            "--source-server",
+            source.conninfo,
+            "--no-ensure-shutdown",
+        ]
+    )
+    if "no rewind required" in result.stdout:
+        raise ProgramError("pg_rewind", 0, result.stdout)

@@ -1,0 +1,297 @@
+"""prepare against real servers without the extension: rewind, clone, and interruptions of both."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgraft import _pgraft, clone, durable, rewind
+from pgraft import prepare as prepare_module
+from pgraft.errors import NoLeader, ProgramError, SetupError
+from pgraft.local_cluster import wait_for
+from pgraft.prepare import Outcome, prepare, read_rejoin
+from pgraft.source import Source, connection_string
+
+
+class Interrupted(BaseException):
+    """Stands for kill -9 at that place: nothing in between catches it."""
+
+
+class Pair:
+    """Node 1 was the primary and wrote on after node 2 was promoted; node 1 is down."""
+
+    def __init__(self, make_server: Callable[..., Any]) -> None:
+        self.old = make_server(1)
+        self.old.start()
+        self.old.query("CREATE TABLE t (i int)")
+        self.old.query("INSERT INTO t SELECT generate_series(1, 1000)")
+        self.new = make_server(2, source=self.old)
+        self.new.start()
+        wait_for(lambda: self.rows(self.new) == 1000, 60, "node 2 to follow")
+        self.new.query("SELECT pg_promote()")
+        self.old.query("INSERT INTO t SELECT generate_series(1, 5000)")
+        self.new.query("INSERT INTO t VALUES (-1)")
+        self.old.stop(signal.SIGQUIT)
+        self.sources = [self.source()]
+        self.write_state()
+        self.template = self.old.paths.pgdata.parent.with_name("template")
+        self._copy(self.old.paths.pgdata.parent, self.template)
+
+    @staticmethod
+    def _copy(source: Path, target: Path) -> None:
+        subprocess.run(["cp", "-a", source, target], check=True)
+
+    def reset(self) -> None:
+        """Node 1 is again as it was when it went down; node 2 has only been read."""
+        self.old.stop(signal.SIGQUIT)
+        self.sources = [self.source()]
+        shutil.rmtree(self.old.paths.pgdata.parent)
+        self._copy(self.template, self.old.paths.pgdata.parent)
+
+    def rows(self, server: Any) -> int:
+        return int(server.query("SELECT count(*) FROM t")[0][0])
+
+    def source(self, port: int | None = None) -> Source:
+        port = port or self.new.settings.port
+        conninfo = connection_string("127.0.0.1", port, "", self.new.owner.name)
+        return Source(2, "127.0.0.1", port, conninfo, promoted_timeline=2)
+
+    def next_source(self, *_: Any) -> Source:
+        return self.sources.pop(0) if len(self.sources) > 1 else self.sources[0]
+
+    def write_state(self) -> None:
+        data_dir = str(self.old.paths.data_dir)
+        identity = _pgraft.IdentityFile()
+        identity.cluster_name = "pgraft"
+        identity.cluster_id = 5
+        identity.node_id = 1
+        identity.incarnation = 11
+        identity.system_identifier = 1
+        identity.binding = 99
+        _pgraft.write_identity(data_dir, identity)
+        binding = _pgraft.BindingFile()
+        binding.node_id = 1
+        binding.incarnation = 11
+        binding.binding = 99
+        _pgraft.write_binding(str(self.old.paths.pgdata), binding)
+        member = _pgraft.Member()
+        member.id, member.incarnation, member.name = 2, 22, "node2"
+        member.address, member.port = "127.0.0.1", self.new.settings.raft_port
+        member.pg_host, member.pg_port = "127.0.0.1", self.new.settings.port
+        _pgraft.write_members(data_dir, [member])
+        self.request(_pgraft.RejoinMode.REWIND)
+        self.old.owner.give(self.old.paths.data_dir)
+
+    def request(self, mode: Any) -> None:
+        rejoin = _pgraft.RejoinFile()
+        rejoin.state = _pgraft.RejoinState.REQUESTED
+        rejoin.mode = mode
+        rejoin.source_node = 2
+        rejoin.reason = "diverged at 0/0"
+        _pgraft.write_rejoin(str(self.old.paths.data_dir), rejoin)
+
+    def prepare(self) -> Outcome:
+        return prepare(self.old.paths, timeout=20)
+
+    def prepare_interrupted(self, module: Any, function: str, interrupt: Any) -> None:
+        """Interrupted at that function, the server must not start; the next try makes it whole."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, function, interrupt)
+            with pytest.raises(Interrupted):
+                self.prepare()
+        rejoin = read_rejoin(self.old.paths)
+        assert rejoin is not None
+        assert rejoin.state != _pgraft.RejoinState.CATCHING_UP
+        assert self.prepare() in (Outcome.REWOUND, Outcome.CLONED)
+        self.check_whole()
+
+    def check_whole(self) -> None:
+        """The node is what it was, with the new leader's data, and has passed the target when it starts."""
+        paths = self.old.paths
+        rejoin = read_rejoin(paths)
+        assert rejoin is not None
+        assert rejoin.state == _pgraft.RejoinState.CATCHING_UP
+        assert rejoin.target[0] == 2
+        assert rejoin.target[1] > 0
+        binding = _pgraft.read_binding(str(paths.pgdata))
+        assert binding.node_id == 1
+        assert binding.incarnation == 11
+        assert binding.binding == rejoin.binding != 99
+        assert paths.standby_signal.exists()
+        assert not paths.clone.exists()
+        assert not paths.replaced.exists()
+        self.old.use_no_extension(
+            primary_conninfo=f"host=127.0.0.1 port={self.new.settings.port}"
+        )
+        self.old.start()
+        assert self.old.query("SHOW port") == [(str(self.old.settings.port),)]
+        wait_for(lambda: self.rows(self.old) == 1001, 60, "node 1 to follow node 2")
+        assert self.old.query("SELECT pg_is_in_recovery()") == [(True,)]
+
+
+@pytest.fixture(scope="module")
+def both(make_server: Callable[..., Any]) -> Pair:
+    return Pair(make_server)
+
+
+@pytest.fixture
+def pair(both: Pair, monkeypatch: pytest.MonkeyPatch) -> Pair:
+    both.reset()
+    monkeypatch.setattr(prepare_module, "find_source", both.next_source)
+    return both
+
+
+def test_a_diverged_node_is_rewound_and_its_wal_kept(pair: Pair) -> None:
+    assert pair.prepare() is Outcome.REWOUND
+    kept = list(pair.old.paths.aside.glob("wal-1/*"))
+    assert kept
+    pair.check_whole()
+
+
+def test_what_was_put_aside_goes_once_the_node_has_caught_up(pair: Pair) -> None:
+    pair.request(_pgraft.RejoinMode.CLONE)
+    pair.prepare()
+    assert pair.old.paths.retired.exists()
+    assert pair.prepare() is Outcome.NOTHING
+    assert pair.old.paths.retired.exists(), "not before it has caught up"
+    (pair.old.paths.data_dir / "rejoin").unlink()
+    assert pair.prepare() is Outcome.NOTHING
+    assert not pair.old.paths.retired.exists()
+
+
+def test_a_node_without_the_wal_for_a_rewind_is_cloned(pair: Pair) -> None:
+    class Refuses:
+        calls = 0
+
+    def fail(*_: Any) -> None:
+        Refuses.calls += 1
+        raise ProgramError("pg_rewind", 1, "could not find previous WAL record")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rewind, "run_pg_rewind", fail)
+        assert pair.prepare() is Outcome.CLONED
+    assert Refuses.calls == 1
+    pair.check_whole()
+
+
+def test_own_settings_survive(pair: Pair) -> None:
+    auto_conf = pair.old.paths.auto_conf
+    durable.write_file(pair.old.owner, auto_conf, "work_mem = '3MB'\n")
+    pair.new.query("ALTER SYSTEM SET work_mem = '5MB'")
+    pair.new.query("ALTER SYSTEM SET port = 1")
+    pair.prepare()
+    assert auto_conf.read_text() == "work_mem = '3MB'\n"
+    pair.check_whole()
+    assert pair.old.query("SHOW work_mem") == [("3MB",)]
+
+
+@pytest.mark.parametrize(
+    ("mode", "module", "function", "when"),
+    [
+        ("REWIND", clone, "keep_configuration", "before"),
+        ("REWIND", rewind, "shut_down_cleanly", "after"),
+        ("REWIND", rewind, "keep_wal", "after"),
+        ("REWIND", rewind, "run_pg_rewind", "before"),
+        ("REWIND", rewind, "run_pg_rewind", "after"),
+        ("REWIND", clone, "localize", "after"),
+        ("REWIND", clone, "finish", "after"),
+        ("CLONE", clone, "base_backup", "after"),
+        ("CLONE", clone, "finish", "after"),
+        ("CLONE", clone, "swap_in", "after"),
+        ("CLONE", clone, "retire", "after"),
+    ],
+)
+def test_an_interruption_anywhere_is_harmless(
+    pair: Pair, mode: str, module: Any, function: str, when: str
+) -> None:
+    pair.request(getattr(_pgraft.RejoinMode, mode))
+    real = getattr(module, function)
+    interrupted = False
+
+    def interrupt(*arguments: Any, **keywords: Any) -> Any:
+        nonlocal interrupted
+        if not interrupted and when == "after":
+            real(*arguments, **keywords)
+        interrupted = True
+        raise Interrupted
+
+    pair.prepare_interrupted(module, function, interrupt)
+    assert interrupted
+
+
+def test_an_interruption_between_the_two_renames_of_a_swap_is_harmless(pair: Pair) -> None:
+    pair.request(_pgraft.RejoinMode.CLONE)
+    real = durable.rename
+
+    def interrupt(source: Path, target: Path) -> None:
+        if target == pair.old.paths.pgdata:
+            assert not target.exists()
+            raise Interrupted
+        real(source, target)
+
+    pair.prepare_interrupted(durable, "rename", interrupt)
+
+
+def test_a_swap_whose_clone_is_gone_is_undone(pair: Pair) -> None:
+    paths = pair.old.paths
+    rejoin = read_rejoin(paths)
+    assert rejoin is not None
+    rejoin.state = _pgraft.RejoinState.WORKING
+    rejoin.mode = _pgraft.RejoinMode.CLONE
+    rejoin.binding = 1234
+    _pgraft.write_rejoin(str(paths.data_dir), rejoin)
+    paths.pgdata.rename(paths.replaced)
+    assert pair.prepare() is Outcome.CLONED
+    pair.check_whole()
+
+
+def test_nothing_is_touched_before_the_rejoin_file_says_so(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rule 3: the marker is durable before the first byte."""
+
+    def look(*_: Any) -> None:
+        rejoin = read_rejoin(pair.old.paths)
+        assert rejoin is not None
+        assert rejoin.state == _pgraft.RejoinState.WORKING
+        raise Interrupted
+
+    monkeypatch.setattr(rewind, "shut_down_cleanly", look)
+    with pytest.raises(Interrupted):
+        pair.prepare()
+
+
+def test_a_source_that_dies_is_replaced_by_the_next_leader(pair: Pair) -> None:
+    pair.sources = [pair.source(port=1), pair.source()]
+    assert pair.prepare() is Outcome.REWOUND
+    pair.check_whole()
+
+
+def test_without_a_leader_nothing_is_erased(pair: Pair) -> None:
+    pair.sources = [pair.source(port=1)]
+    with pytest.raises(NoLeader):
+        prepare(pair.old.paths, timeout=1)
+    pair.sources = [pair.source()]
+    assert pair.prepare() is Outcome.REWOUND
+    pair.check_whole()
+
+
+def test_a_running_server_is_left_alone(pair: Pair) -> None:
+    (pair.old.paths.data_dir / "rejoin").unlink()
+    pair.old.start()
+    with pytest.raises(SetupError, match="runs in"):
+        pair.prepare()
+
+
+def test_a_member_always_starts_as_a_standby(pair: Pair) -> None:
+    """Rule 1."""
+    (pair.old.paths.data_dir / "rejoin").unlink()
+    assert not pair.old.paths.standby_signal.exists()
+    assert pair.prepare() is Outcome.NOTHING
+    assert pair.old.paths.standby_signal.exists()

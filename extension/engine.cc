@@ -1,0 +1,628 @@
+// engine.h over node::Node: the database host of a node whose database is the PostgreSQL server
+// around it.
+//
+// Threads: the node's threads call the DatabaseHost methods; the worker's main thread calls the
+// pgraft_engine_* functions. What they share is under `mutex_`, which is only ever held for copying
+// and for stores to the guard, never while waiting. No exception leaves this file, and nothing of
+// PostgreSQL is called.
+#include "engine.h"
+
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <deque>
+#include <exception>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <thread>
+
+#include "libpgraft/node/member_files.h"
+#include "libpgraft/node/node.h"
+
+namespace {
+
+using pgraft::Code;
+using pgraft::Result;
+using pgraft::Status;
+namespace failover = pgraft::failover;
+namespace node = pgraft::node;
+namespace raft = pgraft::raft;
+namespace state = pgraft::state;
+namespace transport = pgraft::transport;
+
+static_assert(PGRAFT_MAX_MEMBERS == state::kMaxMembers);
+static_assert(PGRAFT_ADDRESS_SIZE == state::kMaxAddressBytes + 1);
+static_assert(PGRAFT_NAME_SIZE == state::kMaxNameBytes + 1);
+static_assert(PGRAFT_KEPT_PROMOTIONS == state::kKeptPromotions);
+static_assert(static_cast<int>(Code::kOk) == PGRAFT_OK);
+static_assert(static_cast<int>(Code::kFailedPrecondition) == PGRAFT_FAILED_PRECONDITION);
+static_assert(static_cast<int>(Code::kAborted) == PGRAFT_ABORTED);
+
+// rule 2: how long the closing of the gate waits for a reply that is on its way, before the
+// walreceiver is killed.
+constexpr auto kSendPatience = std::chrono::milliseconds(300);
+constexpr auto kPoll = std::chrono::microseconds(100);
+// rule 11: a main thread that has not been seen for this long is hung.
+constexpr std::uint64_t kHungPeriods = 10;
+constexpr std::uint64_t kHungNsMin = 5'000'000'000u;
+constexpr std::size_t kMaxCompletions = 4096;  // more than commands can be queued at once
+
+// Text for people may be shortened; addresses and names never are (they were refused earlier).
+template <std::size_t N>
+void copy_text(char (&to)[N], std::string_view from) {
+  const std::size_t length = std::min(from.size(), N - 1);
+  std::memcpy(to, from.data(), length);
+  std::memset(to + length, 0, N - length);
+}
+
+void set_error(PgraftError* error, Code code, std::string_view message) {
+  if (error == nullptr) return;
+  error->code = static_cast<PgraftCode>(code);
+  copy_text(error->message, message);
+}
+
+void set_error(PgraftError* error, const Status& status) {
+  set_error(error, status.code(), status.message());
+}
+
+failover::DatabaseView to_view(const PgraftDatabaseView& in) {
+  failover::DatabaseView out;
+  out.valid = true;
+  out.orders_seen = in.orders_seen;
+  out.in_recovery = in.in_recovery;
+  out.receiver_stopped = in.receiver_stopped;
+  out.replay_exhausted = in.replay_exhausted;
+  out.end_known = in.end_known;
+  out.frozen = in.frozen;
+  out.promote_pending = in.promote_pending;
+  out.end = {in.end_timeline, in.end_lsn};
+  out.replayed = {in.replayed_timeline, in.replayed_lsn};
+  out.highest_history = in.highest_history;
+  out.quorum_in_force = in.quorum_in_force;
+  for (int i = 0; i < std::min(in.history_count, PGRAFT_HISTORY_MAX); i++) {
+    out.history.push_back({in.history[i].timeline, in.history[i].end});
+  }
+  for (int i = 0; i < std::min(in.streams_count, PGRAFT_MAX_MEMBERS); i++) {
+    out.streams[in.streams[i].node] = in.streams[i].flush_lsn;
+  }
+  return out;
+}
+
+bool exists(const std::string& path) {
+  struct stat found;
+  return ::stat(path.c_str(), &found) == 0;
+}
+
+}  // namespace
+
+struct PgraftEngine final : public node::DatabaseHost {
+ public:
+  explicit PgraftEngine(const PgraftEngineConfig& config)
+      : guard_(config.guard),
+        data_dir_(config.data_dir),
+        started_ns_(pgraft_clock_ns()),
+        hung_ns_(std::max(kHungNsMin, kHungPeriods * 1'000'000u *
+                                          static_cast<std::uint64_t>(config.health_period_ms))) {}
+  PgraftEngine(const PgraftEngine&) = delete;
+  PgraftEngine& operator=(const PgraftEngine&) = delete;
+
+  ~PgraftEngine() override {
+    if (node_ != nullptr) node_->stop();
+    node_.reset();
+    if (event_fd_ >= 0) ::close(event_fd_);
+  }
+
+  Status start(const PgraftEngineConfig& config) {
+    event_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (event_fd_ < 0) {
+      return {Code::kIo, std::string("could not create an eventfd: ") + std::strerror(errno)};
+    }
+    if (Status s = look_for_membership(); !s) return s;
+    Result<std::unique_ptr<node::Node>> started = node::Node::start(node_config(config), this);
+    if (!started) return started.status();
+    node_ = std::move(started).value();
+    notify();
+    return Status::ok();
+  }
+
+  int event_fd() const { return event_fd_; }
+
+  void drain() {
+    std::uint64_t count;
+    while (::read(event_fd_, &count, sizeof(count)) > 0) {
+    }
+  }
+
+  // --- node::DatabaseHost, on the node's thread
+  // ---------------------------------------------------
+
+  void close(const failover::Orders& orders) override {
+    {
+      std::lock_guard lock(mutex_);
+      // rule 2: from here on nothing of an earlier term can be opened (open_gate(), lift_fence()).
+      pgraft_store(&guard_->current_term, orders.term);
+      shut_guard();
+      // A term exists only in a cluster, and a server of a cluster is fenced until it leads.
+      if (orders.term > 0) pgraft_store(&guard_->standalone, 0);
+      queue_orders(orders);
+    }
+    // A reply whose check was before the gate closed may still be leaving.
+    wait_for_sender();
+    notify();
+  }
+
+  void carry_out(const failover::Orders& orders) override {
+    {
+      std::lock_guard lock(mutex_);
+      if (pgraft_load(&guard_->current_term) < orders.term)
+        pgraft_store(&guard_->current_term, orders.term);
+      queue_orders(orders);
+    }
+    notify();
+  }
+
+  Status clear_abstain() override { return node::remove_rejoin(data_dir_); }
+
+  void state_changed(const state::StateMachine& machine, const raft::ConfState&) override {
+    {
+      std::lock_guard lock(mutex_);
+      members_ = machine.members();
+      if (machine.cluster_id() != 0) member_ = true;
+      // Addresses may have become known, or changed, after the orders that need them.
+      if (have_orders_) queue_orders(failover::Orders(last_orders_));
+    }
+    notify();
+  }
+
+  void publish_lease(raft::Term term, std::chrono::milliseconds remaining) override {
+    std::lock_guard lock(mutex_);
+    const bool alive = remaining.count() > 0 && pgraft_load(&guard_->current_term) == term;
+    pgraft_store(
+        &guard_->lease_until_ns,
+        alive ? pgraft_clock_ns() + static_cast<std::uint64_t>(remaining.count()) * 1'000'000u : 0);
+  }
+
+  void status_changed() override {
+    retry_rejoin();
+    notify();
+  }
+
+  bool healthy() override {
+    const std::uint64_t seen = std::max(pgraft_load(&guard_->worker_tick_ns), started_ns_);
+    const std::uint64_t now = pgraft_clock_ns();
+    return now < seen || now - seen < hung_ns_;
+  }
+
+  void failed(const Status& status) override {
+    {
+      std::lock_guard lock(mutex_);
+      failure_ = status.to_string();
+      shut_guard();
+    }
+    notify();
+  }
+
+  // --- the worker's main thread
+  // ---------------------------------------------------------------------
+
+  bool orders(PgraftOrders* out) {
+    std::lock_guard lock(mutex_);
+    if (!orders_new_) return false;
+    orders_new_ = false;
+    *out = queued_;
+    return true;
+  }
+
+  bool open_gate(std::uint64_t term, std::uint32_t timeline, std::uint64_t switch_lsn) {
+    std::lock_guard lock(mutex_);
+    if (pgraft_load(&guard_->current_term) != term || !failure_.empty()) return false;
+    pgraft_store(&guard_->gate_timeline, timeline);
+    pgraft_store(&guard_->gate_switch, switch_lsn);
+    pgraft_store(&guard_->gate_term, term);
+    return true;
+  }
+
+  bool lift_fence(std::uint64_t term) {
+    std::lock_guard lock(mutex_);
+    if (pgraft_load(&guard_->current_term) != term || !failure_.empty()) return false;
+    pgraft_store(&guard_->fence_term, term);
+    return true;
+  }
+
+  void observe(const PgraftDatabaseView& view) { node_->observe(to_view(view)); }
+
+  void submit(const PgraftCommand& command) {
+    const std::uint64_t id = command.id;
+    auto done = [this, id](const Status& status, std::uint64_t value) {
+      complete(id, status, value);
+    };
+    switch (command.type) {
+      case PGRAFT_CMD_INIT: node_->init(done); return;
+      case PGRAFT_CMD_ADD_NODE:
+        node_->add_node(command.node_id, command.address, static_cast<std::uint16_t>(command.port),
+                        done);
+        return;
+      case PGRAFT_CMD_REMOVE_NODE: node_->remove_node(command.node_id, done); return;
+      case PGRAFT_CMD_TRANSFER: node_->transfer_leadership(command.node_id, done); return;
+    }
+    complete(id, {Code::kInvalidArgument, "unknown command"}, 0);
+  }
+
+  bool completion(PgraftCompletion* out) {
+    std::lock_guard lock(mutex_);
+    if (completions_.empty()) return false;
+    *out = completions_.front();
+    completions_.pop_front();
+    return true;
+  }
+
+  void complete(std::uint64_t id, const Status& status, std::uint64_t value) {
+    PgraftCompletion completion{};
+    completion.id = id;
+    completion.value = value;
+    set_error(&completion.error, status);
+    {
+      std::lock_guard lock(mutex_);
+      if (completions_.size() < kMaxCompletions) completions_.push_back(completion);
+    }
+    notify();
+  }
+
+  void status(PgraftEngineStatus* out) const {
+    fill_status(node_->status(), out);
+    out->raft_port = node_->port();
+    const auto promotions = node_->promotions();
+    const std::size_t skipped =
+        promotions.size() > PGRAFT_KEPT_PROMOTIONS ? promotions.size() - PGRAFT_KEPT_PROMOTIONS : 0;
+    for (std::size_t i = skipped; i < promotions.size(); i++) {
+      PgraftPromotion& to = out->promotions[out->promotions_count++];
+      to.timeline = promotions[i].promotion.timeline;
+      to.done = promotions[i].done;
+      if (!promotions[i].history.empty()) {
+        to.parent = promotions[i].history.back().timeline;
+        to.switch_lsn = promotions[i].history.back().end;
+      }
+    }
+    std::lock_guard lock(mutex_);
+    out->member = member_;
+    copy_text(out->failure, failure_);
+  }
+
+ private:
+  static node::NodeConfig node_config(const PgraftEngineConfig& config) {
+    node::NodeConfig out;
+    out.data_dir = config.data_dir;
+    out.pgdata = config.pgdata;
+    out.node_id = config.node_id;
+    out.node_name = config.node_name;
+    out.cluster_name = config.cluster_name;
+    out.listen_address = config.listen_address;
+    out.listen_port = static_cast<std::uint16_t>(config.listen_port);
+    out.advertise_address = config.advertise_address;
+    out.pg_port = static_cast<std::uint16_t>(config.pg_port);
+    out.system_identifier = config.system_identifier;
+    out.heartbeat_interval = std::chrono::milliseconds(config.heartbeat_interval_ms);
+    out.election_timeout = std::chrono::milliseconds(config.election_timeout_ms);
+    out.max_log_entries = static_cast<std::size_t>(config.max_log_entries);
+    out.request_timeout = std::chrono::milliseconds(config.request_timeout_ms);
+    return out;
+  }
+
+  // A member is one from its first moment on, before its log has been read.
+  Status look_for_membership() {
+    Result<node::IdentityFile> identity = node::read_identity(data_dir_);
+    if (identity) {
+      member_ = identity->cluster_id != 0;
+      return Status::ok();
+    }
+    return identity.status().code() == Code::kNotFound ? Status::ok() : identity.status();
+  }
+
+  void notify() const {
+    const std::uint64_t one = 1;
+    // It only fails when the counter is full, and then it is readable already.
+    (void)!::write(event_fd_, &one, sizeof(one));
+  }
+
+  // mutex_ is held.
+  void shut_guard() {
+    pgraft_store(&guard_->gate_term, 0);
+    pgraft_store(&guard_->fence_term, 0);
+    pgraft_store(&guard_->lease_until_ns, 0);
+    pgraft_store(&guard_->admit_term, 0);
+  }
+
+  // rule 2: after this no reply of an earlier term can be sent any more. A walreceiver that hangs
+  // in its send (a full socket) is killed; the server then restarts all its processes, with zeroed
+  // shared memory, which is closed too.
+  void wait_for_sender() const {
+    const auto give_up = std::chrono::steady_clock::now() + kSendPatience;
+    bool killed = false;
+    while (pgraft_load(&guard_->gate_sending) != 0) {
+      const auto pid = static_cast<pid_t>(pgraft_load(&guard_->receiver_pid));
+      if (pid <= 0) return;
+      if (killed && ::kill(pid, 0) != 0 && errno == ESRCH) return;
+      if (!killed && std::chrono::steady_clock::now() >= give_up) {
+        if (::kill(pid, SIGKILL) != 0) return;  // it is gone
+        killed = true;
+      }
+      std::this_thread::sleep_for(kPoll);
+    }
+  }
+
+  // mutex_ is held. Addresses are looked up; a leader whose address is not known yet is not
+  // followed.
+  void queue_orders(const failover::Orders& orders) {
+    last_orders_ = orders;
+    have_orders_ = true;
+    PgraftOrders out{};
+    out.seq = orders.seq;
+    out.term = orders.term;
+    out.member = member_;
+    out.gate_open = orders.gate_open;
+    out.gate_timeline = orders.gate_timeline;
+    out.gate_switch = orders.gate_switch;
+    if (const auto leader = members_.find(orders.follow);
+        orders.follow != 0 && leader != members_.end()) {
+      out.follow = orders.follow;
+      copy_text(out.follow_host, leader->second.pg_host);
+      out.follow_port = leader->second.pg_port;
+    }
+    out.admit_walsenders = orders.admit_walsenders;
+    out.lift_fence = orders.lift_fence;
+    out.quorum_generation = orders.quorum_generation;
+    for (raft::NodeId voter : orders.quorum_voters) {
+      if (out.quorum_voters_count == PGRAFT_MAX_MEMBERS) break;
+      out.quorum_voters[out.quorum_voters_count++] = voter;
+    }
+    out.promote = orders.promote;
+    out.restart = static_cast<int>(orders.restart);
+    copy_text(out.reason, orders.reason);
+    // rule 9: a restart for a rewind only with its marker on disk, or the server would come back as
+    // it was.
+    if (orders.restart == failover::Restart::kRewind && !request_rewind(orders)) out.restart = 0;
+
+    if (std::memcmp(&out, &queued_, sizeof(out)) == 0) return;
+    queued_ = out;
+    orders_new_ = true;
+  }
+
+  // mutex_ is held. Leaves rewind_pending_ set when it must be tried again.
+  bool request_rewind(const failover::Orders& orders) {
+    rewind_pending_ = true;
+    const auto source = members_.find(orders.rewind_source);
+    if (source == members_.end()) return false;
+    node::RejoinFile file;
+    file.state = node::RejoinState::kRequested;
+    file.mode = node::RejoinMode::kRewind;
+    file.source_node = orders.rewind_source;
+    file.source_host = source->second.pg_host;
+    file.source_port = source->second.pg_port;
+    file.target = orders.rewind_target;
+    file.reason = orders.reason;
+    Result<node::RejoinFile> old = node::read_rejoin(data_dir_);
+    if (old && old->state != node::RejoinState::kRequested) {
+      // rule 3: a node that still lacks what it once acknowledged must not come back as one that
+      // does not abstain; `working` keeps it from starting before the rejoin has been done again.
+      file.state = node::RejoinState::kWorking;
+      file.binding = old->binding;
+      file.target = std::max(file.target, old->target);
+    } else if (!old && old.status().code() != Code::kNotFound) {
+      return false;
+    }
+    if (Status s = node::write_rejoin(data_dir_, file); !s) return false;
+    rewind_pending_ = false;
+    return true;
+  }
+
+  void retry_rejoin() {
+    std::lock_guard lock(mutex_);
+    if (!rewind_pending_) return;
+    if (last_orders_.restart != failover::Restart::kRewind) {
+      rewind_pending_ = false;
+      return;
+    }
+    queue_orders(failover::Orders(last_orders_));
+  }
+
+  static void fill_status(const transport::ClusterStatus& from, PgraftEngineStatus* out) {
+    out->node_id = from.identity.node_id;
+    out->incarnation = from.identity.incarnation;
+    out->cluster_id = from.identity.cluster_id;
+    copy_text(out->state, from.state);
+    out->term = from.term;
+    out->leader_id = from.leader_id;
+    out->writable = from.writable;
+    out->abstaining = from.abstaining;
+    out->commit_index = from.commit_index;
+    out->applied_index = from.applied_index;
+    out->last_index = from.last_index;
+    out->messages_processed = from.messages_processed;
+    out->heartbeats_sent = from.heartbeats_sent;
+    out->elections_triggered = from.elections_triggered;
+    copy_text(out->phase, from.phase);
+    for (const transport::MemberStatus& member : from.members) {
+      if (out->members_count == PGRAFT_MAX_MEMBERS) break;
+      PgraftMemberStatus& to = out->members[out->members_count++];
+      to.id = member.member.id;
+      to.incarnation = member.member.incarnation;
+      copy_text(to.name, member.member.name);
+      copy_text(to.address, member.member.address);
+      to.port = member.member.port;
+      copy_text(to.pg_host, member.member.pg_host);
+      to.pg_port = member.member.pg_port;
+      to.voter = member.voter;
+      to.learner = member.learner;
+      to.answering = member.answering;
+      to.match_index = member.match_index;
+      to.flush_lsn = member.flush_lsn;
+    }
+  }
+
+  PgraftGuard* const guard_;
+  const std::string data_dir_;
+  const std::uint64_t started_ns_;
+  const std::uint64_t hung_ns_;
+  int event_fd_ = -1;
+
+  mutable std::mutex mutex_;
+  bool member_ = false;
+  std::map<raft::NodeId, state::Member> members_;
+  failover::Orders last_orders_;
+  bool have_orders_ = false;
+  PgraftOrders queued_{};  // the newest, and whether the main thread has it
+  bool orders_new_ = false;
+  bool rewind_pending_ = false;
+  std::deque<PgraftCompletion> completions_;
+  std::string failure_;
+
+  std::unique_ptr<node::Node> node_;  // last: its threads use all of the above
+};
+
+namespace {
+
+Status boot_check(const node::BindingRequest& request, PgraftBoot* boot) {
+  Result<node::IdentityFile> identity = node::read_identity(request.data_dir);
+  if (!identity && identity.status().code() != Code::kNotFound) return identity.status();
+  Result<node::BindingFile> half = node::read_binding(request.pgdata);
+  if (!half && half.status().code() != Code::kNotFound) return half.status();
+
+  if (request.node_id == 0) {
+    if (!half) return Status::ok();
+    return {Code::kMismatch, "the data directory \"" + request.pgdata +
+                                 "\" belongs to pgraft node " + std::to_string(half->node_id) +
+                                 ", but pgraft.node_id is not set; set it, or remove the file "
+                                 "pgraft.binding to run the server on its own for good"};
+  }
+  // Nothing here yet: the worker makes both halves at its first start.
+  const bool has_log = exists(request.data_dir + "/raft/CURRENT");
+  if (!identity && !half && !has_log && !exists(request.data_dir + "/rejoin")) return Status::ok();
+
+  Result<node::Binding> bound = node::bind(request);  // rule 10
+  if (!bound) return bound.status();
+  boot->member = bound->identity.cluster_id != 0;
+
+  Result<node::TimelinesFile> timelines = node::read_timelines(request.data_dir);
+  if (!timelines) {
+    return timelines.status().code() == Code::kNotFound ? Status::ok() : timelines.status();
+  }
+  if (timelines->history.size() > PGRAFT_HISTORY_MAX) {
+    return {Code::kResourceExhausted,
+            "the timeline history has more than " + std::to_string(PGRAFT_HISTORY_MAX) + " lines"};
+  }
+  boot->max_timeline = timelines->max;
+  boot->current_timeline = timelines->current;
+  for (const failover::HistoryLine& line : timelines->history) {
+    boot->history[boot->history_count++] = {line.timeline, line.end};
+  }
+  return Status::ok();
+}
+
+}  // namespace
+
+extern "C" {
+
+PgraftEngine* pgraft_engine_start(const PgraftEngineConfig* config, PgraftError* error) {
+  try {
+    auto engine = std::make_unique<PgraftEngine>(*config);
+    if (Status s = engine->start(*config); !s) {
+      set_error(error, s);
+      return nullptr;
+    }
+    return engine.release();
+  } catch (const std::exception& e) {
+    set_error(error, Code::kIo, e.what());
+  } catch (...) {
+    set_error(error, Code::kIo, "unknown exception");
+  }
+  return nullptr;
+}
+
+void pgraft_engine_stop(PgraftEngine* engine) {
+  try {
+    delete engine;
+  } catch (...) {  // NOLINT: it is going away
+  }
+}
+
+int pgraft_engine_event_fd(const PgraftEngine* engine) { return engine->event_fd(); }
+
+void pgraft_engine_drain(PgraftEngine* engine) { engine->drain(); }
+
+bool pgraft_engine_orders(PgraftEngine* engine, PgraftOrders* orders) {
+  return engine->orders(orders);
+}
+
+bool pgraft_engine_open_gate(PgraftEngine* engine, uint64_t term, uint32_t timeline,
+                             uint64_t switch_lsn) {
+  return engine->open_gate(term, timeline, switch_lsn);
+}
+
+bool pgraft_engine_lift_fence(PgraftEngine* engine, uint64_t term) {
+  return engine->lift_fence(term);
+}
+
+void pgraft_engine_observe(PgraftEngine* engine, const PgraftDatabaseView* view) {
+  try {
+    engine->observe(*view);
+  } catch (const std::exception& e) {
+    engine->failed({Code::kIo, e.what()});
+  }
+}
+
+void pgraft_engine_submit(PgraftEngine* engine, const PgraftCommand* command) {
+  try {
+    engine->submit(*command);
+  } catch (const std::exception& e) {
+    engine->failed({Code::kIo, e.what()});
+  }
+}
+
+bool pgraft_engine_completion(PgraftEngine* engine, PgraftCompletion* completion) {
+  return engine->completion(completion);
+}
+
+void pgraft_engine_status(PgraftEngine* engine, PgraftEngineStatus* status) {
+  try {
+    engine->status(status);
+  } catch (const std::exception& e) {
+    copy_text(status->failure, e.what());
+  }
+}
+
+PgraftCode pgraft_boot_check(const char* data_dir, const char* pgdata, uint64_t node_id,
+                             const char* cluster_name, uint64_t system_identifier, PgraftBoot* boot,
+                             PgraftError* error) {
+  try {
+    std::memset(static_cast<void*>(boot), 0, sizeof(*boot));
+    const Status s = boot_check({data_dir, pgdata, node_id, cluster_name, system_identifier}, boot);
+    set_error(error, s);
+    return static_cast<PgraftCode>(s.code());
+  } catch (const std::exception& e) {
+    set_error(error, Code::kIo, e.what());
+    return PGRAFT_IO;
+  }
+}
+
+PgraftCode pgraft_write_file(const char* path, const char* content, PgraftError* error) {
+  try {
+    const Status s = node::write_file_atomically(path, content);
+    set_error(error, s);
+    return static_cast<PgraftCode>(s.code());
+  } catch (const std::exception& e) {
+    set_error(error, Code::kIo, e.what());
+    return PGRAFT_IO;
+  }
+}
+
+}  // extern "C"

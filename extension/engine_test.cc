@@ -1,0 +1,244 @@
+// engine.h with a real node behind it and a model of the worker's main thread before it.
+#include "engine.h"
+
+#include <gtest/gtest.h>
+#include <poll.h>
+
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace {
+
+constexpr auto kDeadline = std::chrono::seconds(30);
+constexpr std::uint64_t kSystem = 7001;
+
+class EngineTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = (std::filesystem::temp_directory_path() / "pgraft_engine_XXXXXX").string();
+    ASSERT_NE(::mkdtemp(name.data()), nullptr);
+    root_ = name;
+    pgdata_ = root_ + "/data";
+    data_dir_ = root_ + "/data.pgraft";
+    std::filesystem::create_directory(pgdata_);
+    view_ = std::make_unique<PgraftDatabaseView>();
+    std::memset(view_.get(), 0, sizeof(*view_));
+  }
+
+  void TearDown() override {
+    stop();
+    std::filesystem::remove_all(root_);
+  }
+
+  void start() {
+    PgraftEngineConfig config{};
+    config.data_dir = data_dir_.c_str();
+    config.pgdata = pgdata_.c_str();
+    config.node_id = 1;
+    config.node_name = "";
+    config.cluster_name = "test";
+    config.listen_address = "127.0.0.1";
+    config.listen_port = 0;
+    config.advertise_address = "";
+    config.pg_port = 5432;
+    config.system_identifier = kSystem;
+    config.heartbeat_interval_ms = 20;
+    config.election_timeout_ms = 200;
+    config.max_log_entries = 100;
+    config.health_period_ms = 100;
+    config.request_timeout_ms = 10000;
+    config.guard = &guard_;
+    PgraftError error{};
+    engine_ = pgraft_engine_start(&config, &error);
+    ASSERT_NE(engine_, nullptr) << error.message;
+  }
+
+  void stop() {
+    if (engine_ != nullptr) pgraft_engine_stop(engine_);
+    engine_ = nullptr;
+  }
+
+  // What worker.c does in one round, over a primary that does as it is told.
+  void work() {
+    pollfd waits{pgraft_engine_event_fd(engine_), POLLIN, 0};
+    (void)::poll(&waits, 1, 5);
+    pgraft_store(&guard_.worker_tick_ns, pgraft_clock_ns());
+    pgraft_engine_drain(engine_);
+    pgraft_engine_orders(engine_, &orders_);
+    if (!orders_.member) return;
+    if (orders_.lift_fence && pgraft_load(&guard_.fence_term) != orders_.term)
+      pgraft_engine_lift_fence(engine_, orders_.term);
+    view_->orders_seen = orders_.seq;
+    view_->in_recovery = false;
+    view_->receiver_stopped = true;
+    view_->replay_exhausted = false;
+    view_->end_known = true;
+    view_->frozen = !orders_.admit_walsenders;
+    view_->end_timeline = view_->replayed_timeline = view_->highest_history = 1;
+    view_->end_lsn = view_->replayed_lsn = 5000;
+    view_->quorum_in_force = orders_.quorum_generation;
+    pgraft_engine_observe(engine_, view_.get());
+  }
+
+  bool work_until(const std::function<bool()>& condition) {
+    const auto deadline = std::chrono::steady_clock::now() + kDeadline;
+    while (!condition()) {
+      if (std::chrono::steady_clock::now() > deadline) return false;
+      work();
+    }
+    return true;
+  }
+
+  PgraftCompletion run(PgraftCommandType type, std::uint64_t node_id = 0) {
+    PgraftCommand command{};
+    command.id = ++last_id_;
+    command.type = type;
+    command.node_id = node_id;
+    pgraft_engine_submit(engine_, &command);
+    PgraftCompletion completion{};
+    EXPECT_TRUE(work_until([&] { return pgraft_engine_completion(engine_, &completion); }));
+    EXPECT_EQ(completion.id, command.id);
+    return completion;
+  }
+
+  PgraftCode boot(std::uint64_t node_id, std::uint64_t system = kSystem) {
+    return pgraft_boot_check(data_dir_.c_str(), pgdata_.c_str(), node_id, "test", system, &boot_,
+                             &error_);
+  }
+
+  std::string root_, pgdata_, data_dir_;
+  PgraftGuard guard_{};
+  PgraftEngine* engine_ = nullptr;
+  PgraftOrders orders_{};
+  std::unique_ptr<PgraftDatabaseView> view_;
+  PgraftBoot boot_{};
+  PgraftError error_{};
+  std::uint64_t last_id_ = 0;
+};
+
+TEST_F(EngineTest, AFreshServerIsNoMemberAndTheCheckCreatesNothing) {
+  EXPECT_EQ(boot(1), PGRAFT_OK) << error_.message;
+  EXPECT_FALSE(boot_.member);
+  EXPECT_FALSE(std::filesystem::exists(data_dir_));
+  EXPECT_TRUE(std::filesystem::is_empty(pgdata_));
+}
+
+TEST_F(EngineTest, AServerOfNoClusterIsLeftAlone) {
+  pgraft_store(&guard_.standalone, 1);
+  start();
+  for (int i = 0; i < 50; i++) work();
+  EXPECT_FALSE(orders_.member);
+  EXPECT_EQ(pgraft_load(&guard_.standalone), 1u);
+  EXPECT_TRUE(pgraft_writes_allowed(&guard_));
+}
+
+TEST_F(EngineTest, InitMakesAWritableLeaderAndASecondOneIsRefused) {
+  pgraft_store(&guard_.standalone, 1);
+  start();
+  EXPECT_EQ(run(PGRAFT_CMD_INIT).error.code, PGRAFT_OK);
+  ASSERT_TRUE(work_until(
+      [&] { return pgraft_load(&guard_.standalone) == 0 && pgraft_writes_allowed(&guard_); }));
+  PgraftEngineStatus status{};
+  pgraft_engine_status(engine_, &status);
+  EXPECT_TRUE(status.member);
+  EXPECT_EQ(status.leader_id, 1u);
+  EXPECT_EQ(status.members_count, 1);
+  EXPECT_EQ(run(PGRAFT_CMD_INIT).error.code, PGRAFT_FAILED_PRECONDITION);
+  EXPECT_EQ(run(PGRAFT_CMD_REMOVE_NODE, 9).error.code, PGRAFT_NOT_FOUND);
+}
+
+// rule 2
+TEST_F(EngineTest, NothingOpensForATermThatIsOver) {
+  start();
+  ASSERT_EQ(run(PGRAFT_CMD_INIT).error.code, PGRAFT_OK);
+  ASSERT_TRUE(work_until([&] { return orders_.term > 0; }));
+  ASSERT_TRUE(work_until([&] { return orders_.term == pgraft_load(&guard_.current_term); }));
+  const std::uint64_t term = orders_.term;
+  EXPECT_FALSE(pgraft_engine_open_gate(engine_, term - 1, 1, 100));
+  EXPECT_FALSE(pgraft_engine_open_gate(engine_, term + 1, 1, 100));
+  EXPECT_EQ(pgraft_load(&guard_.gate_term), 0u);
+  EXPECT_TRUE(pgraft_engine_open_gate(engine_, term, 1, 100));
+  EXPECT_EQ(pgraft_load(&guard_.gate_term), term);
+  EXPECT_EQ(pgraft_load(&guard_.gate_switch), 100u);
+  EXPECT_FALSE(pgraft_engine_lift_fence(engine_, term - 1));
+}
+
+// rules 1 and 7: what a worker left open doesn't survive the next one's start.
+TEST_F(EngineTest, ARestartedMemberStartsFencedAndKnowsThatItIsOne) {
+  start();
+  ASSERT_EQ(run(PGRAFT_CMD_INIT).error.code, PGRAFT_OK);
+  ASSERT_TRUE(work_until([&] { return pgraft_writes_allowed(&guard_); }));
+  stop();
+
+  EXPECT_EQ(boot(1), PGRAFT_OK) << error_.message;
+  EXPECT_TRUE(boot_.member);
+  start();
+  EXPECT_FALSE(pgraft_writes_allowed(&guard_));
+  orders_ = {};
+  ASSERT_TRUE(work_until([&] { return orders_.member; }));
+  EXPECT_TRUE(work_until([&] { return pgraft_writes_allowed(&guard_); }));
+}
+
+// rule 11
+TEST_F(EngineTest, ALeaderWhoseMainThreadHangsLosesItsLease) {
+  start();
+  ASSERT_EQ(run(PGRAFT_CMD_INIT).error.code, PGRAFT_OK);
+  ASSERT_TRUE(work_until([&] { return pgraft_writes_allowed(&guard_); }));
+  const auto deadline = std::chrono::steady_clock::now() + kDeadline;
+  while (pgraft_writes_allowed(&guard_) && std::chrono::steady_clock::now() < deadline)
+    ::poll(nullptr, 0, 10);
+  EXPECT_FALSE(pgraft_writes_allowed(&guard_));
+}
+
+// rule 10
+TEST_F(EngineTest, HalvesThatDoNotBelongTogetherAreRefused) {
+  start();
+  ASSERT_EQ(run(PGRAFT_CMD_INIT).error.code, PGRAFT_OK);
+  stop();
+  EXPECT_EQ(boot(2), PGRAFT_MISMATCH);
+  EXPECT_EQ(boot(1, kSystem + 1), PGRAFT_MISMATCH);
+  EXPECT_EQ(boot(0), PGRAFT_MISMATCH);
+  EXPECT_NE(std::string(error_.message).find("pgraft.node_id"), std::string::npos);
+  std::filesystem::remove_all(data_dir_);
+  EXPECT_EQ(boot(1), PGRAFT_MISMATCH);
+}
+
+TEST_F(EngineTest, AFailedStartSaysWhy) {
+  std::ofstream(root_ + "/file") << "no directory";
+  data_dir_ = root_ + "/file";
+  PgraftEngineConfig config{};
+  config.data_dir = data_dir_.c_str();
+  config.pgdata = pgdata_.c_str();
+  config.node_id = 1;
+  config.node_name = config.advertise_address = "";
+  config.cluster_name = "test";
+  config.listen_address = "127.0.0.1";
+  config.pg_port = 5432;
+  config.heartbeat_interval_ms = 20;
+  config.election_timeout_ms = 200;
+  config.max_log_entries = 100;
+  config.health_period_ms = 100;
+  config.request_timeout_ms = 1000;
+  config.guard = &guard_;
+  EXPECT_EQ(pgraft_engine_start(&config, &error_), nullptr);
+  EXPECT_NE(error_.code, PGRAFT_OK);
+  EXPECT_NE(std::string(error_.message), "");
+}
+
+TEST_F(EngineTest, AFileIsReplacedWhole) {
+  const std::string path = root_ + "/pgraft.conf";
+  EXPECT_EQ(pgraft_write_file(path.c_str(), "one\n", &error_), PGRAFT_OK);
+  EXPECT_EQ(pgraft_write_file(path.c_str(), "two\n", &error_), PGRAFT_OK);
+  std::string line;
+  std::ifstream in(path);
+  std::getline(in, line);
+  EXPECT_EQ(line, "two");
+  EXPECT_EQ(pgraft_write_file((root_ + "/none/x").c_str(), "", &error_), PGRAFT_IO);
+}
+
+}  // namespace

@@ -1,0 +1,39 @@
+/*
+ * restart.c: a server can't restart itself: it stops, and whoever supervises it starts it again, as a standby (rule 1) and, if so ordered, rewound first (rule 9).
+ *
+ * A primary stops at once, without a shutdown checkpoint: that record would lie past the fork and make the node diverge (POSTGRES.md, M13). A standby writes no WAL; it stops
+ * cleanly, so that a rewind finds its data directory shut down.
+ */
+#include "pgraft.h"
+
+#include <signal.h>
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+
+#define RESTART_REWIND 2
+
+void
+pgraft_restart(int kind, const char *reason)
+{
+	static bool stopping = false;
+	bool		at_once;
+
+	if (stopping)
+		return;
+	stopping = true;
+
+	/* A promotion that is under way may begin to write at any moment. */
+	at_once = !RecoveryInProgress() || pgraft_promote_pending();
+	ereport(LOG,
+			(errmsg("stopping this server, to be started again as a standby: %s", reason),
+			 kind == RESTART_REWIND ?
+			 errdetail("Its WAL has left the leader's; it is rewound before the start.") : 0,
+			 errhint("The supervisor (\"pgraft run\", or the service manager with \"pgraft prepare\" before the start) starts it again.")));
+	if (kill(PostmasterPid, at_once ? SIGQUIT : SIGINT) != 0)
+	{
+		stopping = false;
+		ereport(LOG,
+				(errmsg("failed to send signal to postmaster: %m")));
+	}
+}

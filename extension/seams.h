@@ -1,0 +1,32 @@
+/*
+ * seams.h: what the files of the seams need of each other, and of no interest to the rest of the extension.
+ */
+#ifndef PGRAFT_SEAMS_H
+#define PGRAFT_SEAMS_H
+
+#include "pgraft.h"
+
+/* fence.c */
+extern bool pgraft_fenced(void);				/* a primary that may not accept writes (rule 7) */
+extern void pgraft_fence_mark_session(void);	/* this session starts as a read-only one */
+
+/* commit.c: the window in which the commit waits for its quorum, for commits that do not go through the transaction callback */
+extern void pgraft_commit_window_open(void);	/* ERROR if the statement is being cancelled */
+extern void pgraft_commit_window_close(void);	/* idempotent */
+extern void pgraft_commit_verify(XLogRecPtr end);	/* rule 6: not on a quorum: the connection dies */
+
+/* receiver.c: "<cluster>:<node>:<incarnation>:<term>", by which a member's walreceiver proves to sender.c for whom it streams */
+#define PGRAFT_MEMBER_STREAM "pgraft.member_stream"
+#define PGRAFT_MEMBER_STREAM_FORMAT "%016llx:%llu:%016llx:%llu"
+#define PGRAFT_MEMBER_STREAM_SCAN "%llx:%llu:%llx:%llu"
+#define PGRAFT_STREAM_NAME_PREFIX "pgraft_"		/* + node id: application_name, and the name in synchronous_standby_names */
+
+/* sender.c, from the assign hook of quorum.c: this walsender has loaded the generation */
+extern void pgraft_sender_stamp(uint64 generation);
+extern bool pgraft_sender_only_votes(const uint64 *voters, int count);	/* walsenders with a vote are these members' */
+
+/* quorum.c */
+extern void pgraft_quorum_stamp_postmaster(void);	/* after the shared memory was set up again */
+extern uint64 pgraft_quorum_loaded(void);			/* generation this process has loaded */
+
+#endif

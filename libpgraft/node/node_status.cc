@@ -1,0 +1,138 @@
+// What a node shows of itself. Built on the loop, read by anybody.
+#include <algorithm>
+
+#include "libpgraft/node/node_impl.h"
+
+#ifndef PGRAFT_VERSION
+#define PGRAFT_VERSION "0.1.0"
+#endif
+
+namespace pgraft::node {
+
+namespace {
+
+constexpr std::chrono::seconds kRefusalShown{10};
+
+bool holds(const std::vector<raft::NodeId>& ids, raft::NodeId id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
+
+bool is_wildcard(const std::string& address) { return address == "0.0.0.0" || address == "::"; }
+
+// Worth waking a host for.
+bool is_news(const transport::ClusterStatus& before, const transport::ClusterStatus& now) {
+  return before.state != now.state || before.term != now.term ||
+         before.leader_id != now.leader_id || before.writable != now.writable ||
+         before.phase != now.phase || before.members.size() != now.members.size();
+}
+
+}  // namespace
+
+state::Member NodeImpl::self() const {
+  state::Member member;
+  member.id = config_.node_id;
+  member.incarnation = identity_.incarnation;
+  member.name =
+      config_.node_name.empty() ? "node" + std::to_string(config_.node_id) : config_.node_name;
+  member.address = config_.advertise_address;
+  if (member.address.empty()) {
+    member.address = is_wildcard(config_.listen_address) ? "127.0.0.1" : config_.listen_address;
+  }
+  member.port = port_;
+  member.pg_host = config_.pg_host.empty() ? member.address : config_.pg_host;
+  member.pg_port = config_.pg_port;
+  return member;
+}
+
+transport::Identity NodeImpl::identity() const {
+  transport::Identity identity;
+  identity.cluster_name = config_.cluster_name;
+  identity.cluster_id = identity_.cluster_id != 0 ? identity_.cluster_id : greeted_cluster_id_;
+  identity.node_id = config_.node_id;
+  identity.incarnation = identity_.incarnation;
+  identity.system_identifier = identity_.system_identifier;
+  identity.member = self();
+  identity.version = PGRAFT_VERSION;
+  return identity;
+}
+
+std::string NodeImpl::state_name() const {
+  if (!failed_) return "failed";
+  if (!replica_->is_member()) {
+    return replica_->machine().applied_index() == 0 ? "uninitialized" : "removed";
+  }
+  return raft::role_name(std::as_const(*replica_).raft().role());
+}
+
+// Called with status_mutex_ held. A node that finds no leader shows why it was turned away, if it
+// was.
+std::string NodeImpl::phase() const {
+  if (!failed_) return failed_.message();
+  std::string phase = host_ == nullptr ? "" : replica_->controller().phase();
+  const bool shows = refused_at_ && Clock::now() - *refused_at_ < kRefusalShown &&
+                     std::as_const(*replica_).raft().leader() == raft::kNoNode;
+  if (shows) phase += (phase.empty() ? "" : "; ") + ("refused by " + refusal_);
+  return phase;
+}
+
+void NodeImpl::publish_status() {
+  const raft::NodeStatus raft = replica_->raft_status();
+  const bool leads = raft.soft.role == raft::Role::kLeader;
+  if (leads) count_election(raft.hard.term);  // of a sole voter, who asks nobody
+
+  transport::ClusterStatus now;
+  now.identity = identity();
+  now.state = state_name();
+  now.term = raft.hard.term;
+  now.leader_id = raft.soft.leader;
+  now.writable = host_ != nullptr && failed_ && leads &&
+                 replica_->controller().is_writable_leader() && lease_remaining().count() > 0;
+  now.commit_index = raft.hard.commit;
+  now.applied_index = replica_->machine().applied_index();
+  now.last_index = raft.last_index;
+  const failover::DatabaseView& database = replica_->database();
+  now.timeline = database.end.timeline;
+  now.lsn = database.end.lsn;
+  now.in_recovery = database.valid && database.in_recovery;
+  now.abstaining = host_ != nullptr && replica_->controller().abstaining();
+  now.messages_processed = messages_processed_;
+  now.heartbeats_sent = heartbeats_sent_;
+  now.elections_triggered = elections_triggered_;
+  if (const auto* done = replica_->machine().latest_done()) {
+    now.promoted_timeline = done->promotion.timeline;
+  }
+  for (const auto& [id, member] : replica_->machine().members()) {
+    transport::MemberStatus m;
+    m.member = member;
+    m.voter = holds(raft.conf.voters, id) || holds(raft.conf.voters_outgoing, id);
+    m.learner = holds(raft.conf.learners, id) || holds(raft.conf.learners_next, id);
+    m.answering = leads && id == config_.node_id;
+    const auto progress = raft.progress.find(id);
+    if (leads && progress != raft.progress.end()) {
+      m.match_index = progress->second.match;
+      m.answering =
+          m.answering || progress->second.idle_ticks <= static_cast<std::uint64_t>(election_ticks_);
+    }
+    const auto stream = database.streams.find(id);
+    if (leads && stream != database.streams.end()) m.flush_lsn = stream->second;
+    now.members.push_back(std::move(m));
+  }
+
+  bool news;
+  {
+    const std::lock_guard lock(status_mutex_);
+    now.phase = phase();
+    news = is_news(status_, now);
+    status_ = std::move(now);
+  }
+  if (host_ == nullptr || (!news && ticks_to_news_ > 0)) return;
+  ticks_to_news_ = heartbeat_ticks_;
+  host_->status_changed();
+}
+
+transport::ClusterStatus NodeImpl::status() const {
+  const std::lock_guard lock(status_mutex_);
+  return status_;
+}
+
+}  // namespace pgraft::node

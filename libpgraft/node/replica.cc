@@ -1,0 +1,397 @@
+// The replica's machine: from ready to applied, and the controller after it. Requests of callers
+// are in replica_requests.cc.
+#include "libpgraft/node/replica.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "libpgraft/node/requests.h"
+
+namespace pgraft::node {
+
+namespace {
+
+constexpr const char* kBoundKey = "max_ack_timeline";  // rule 3
+constexpr const char* kStartsKey = "starts";
+
+// A number from the store; `absent` when it was never written.
+Result<std::uint64_t> stored_number(const storage::LogStore& store, const std::string& key,
+                                    std::uint64_t absent) {
+  const Result<std::string> text = store.get_value(key);
+  if (!text && text.status().code() == Code::kNotFound) return absent;
+  if (!text) return text.status();
+  std::uint64_t value = 0;
+  const char* end = text->data() + text->size();
+  const auto parsed = std::from_chars(text->data(), end, value);
+  if (parsed.ec != std::errc() || parsed.ptr != end) {
+    return Status(Code::kCorruption, "the stored value of " + key + " is not a number");
+  }
+  return value;
+}
+
+// Each start of a node with a log gets a number of its own. A blank store stays blank, so that it
+// can still become the first node of a cluster; it holds no command of an earlier start either.
+Result<std::uint64_t> count_start(storage::LogStore* store) {
+  if (store->is_blank()) return std::uint64_t{0};
+  Result<std::uint64_t> starts = stored_number(*store, kStartsKey, 0);
+  if (!starts) return starts.status();
+  if (Status s = store->put_value(kStartsKey, std::to_string(*starts + 1)); !s) return s;
+  return *starts + 1;
+}
+
+Status restore_from(const raft::Snapshot& snapshot, state::StateMachine* machine) {
+  if (Status s = machine->restore(snapshot.data); !s) return s;
+  if (machine->applied_index() == snapshot.meta.index) return Status::ok();
+  return {Code::kCorruption, "the snapshot at index " + std::to_string(snapshot.meta.index) +
+                                 " holds the state as of index " +
+                                 std::to_string(machine->applied_index())};
+}
+
+bool changes_promotions(const state::Command& command) {
+  return std::holds_alternative<failover::Promotion>(command.operation) ||
+         std::holds_alternative<failover::PromotionDone>(command.operation);
+}
+
+template <class T>
+void append_new(std::vector<T>* to, const std::vector<T>& from) {
+  for (const T& value : from) {
+    if (std::find(to->begin(), to->end(), value) == to->end()) to->push_back(value);
+  }
+}
+
+bool holds(const std::vector<raft::NodeId>& ids, raft::NodeId id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
+
+}  // namespace
+
+Replica::Replica(const Options& options, storage::LogStore* store, Outbox* outbox, Host* host)
+    : options_(options),
+      store_(store),
+      outbox_(outbox),
+      host_(host),
+      controller_(options.failover) {}
+
+Replica::~Replica() = default;
+
+Result<std::unique_ptr<Replica>> Replica::create(const Options& options, storage::LogStore* store,
+                                                 Outbox* outbox, Host* host) {
+  Options complete = options;
+  complete.failover.self = options.raft.id;
+  complete.failover.election_ticks = options.raft.election_ticks;
+  const Result<std::uint64_t> bound = stored_number(*store, kBoundKey, 0);
+  if (!bound) return bound.status();
+  complete.failover.max_ack_timeline =
+      std::max(options.failover.max_ack_timeline, static_cast<failover::Timeline>(*bound));
+  const Result<std::uint64_t> starts = count_start(store);
+  if (!starts) return starts.status();
+  const Result<std::shared_ptr<const raft::Snapshot>> snapshot = store->snapshot();
+  if (!snapshot) return snapshot.status();
+  const Result<raft::LogReader::InitialState> initial = store->initial_state();
+  if (!initial) return initial.status();
+
+  std::unique_ptr<Replica> replica(new Replica(complete, store, outbox, host));
+  if (*snapshot && !(*snapshot)->empty()) {
+    if (Status s = restore_from(**snapshot, &replica->machine_); !s) return s;
+    replica->snapshot_index_ = (*snapshot)->meta.index;
+  }
+  complete.raft.applied = replica->machine_.applied_index();
+  Result<std::unique_ptr<raft::RawNode>> raft = raft::RawNode::create(complete.raft, store);
+  if (!raft) return raft.status();
+  replica->raft_ = std::move(raft).value();
+  replica->requests_ = std::make_unique<Requests>(*starts, options.request_timeout_ticks);
+  replica->conf_ = replica->raft_->status().conf;
+  replica->term_ = initial->hard.term;
+  // The host may still be as an earlier start of this node left it: nothing of that counts any more
+  // (rule 2).
+  replica->close_for(replica->term_);
+  return replica;
+}
+
+Status Replica::bootstrap(storage::LogStore* store, const state::Member& self,
+                          std::uint64_t cluster_id) {
+  if (Status s = state::validate(self); !s) return s;
+  if (!store->is_blank()) {
+    return {Code::kFailedPrecondition, "this node is part of a cluster, or was part of one"};
+  }
+  state::StateMachine machine;
+  machine.set_cluster_id(cluster_id);
+  machine.put_member(self);
+  machine.set_applied_index(1);
+  raft::Snapshot snapshot;
+  snapshot.meta.index = 1;
+  snapshot.meta.term = 1;
+  snapshot.meta.conf.voters = {self.id};
+  if (self.incarnation != 0) snapshot.meta.conf.incarnations[self.id] = self.incarnation;
+  snapshot.data = machine.snapshot();
+  storage::WriteBatch batch;
+  batch.hard_state = raft::HardState{1, raft::kNoNode, 1};
+  batch.snapshot = &snapshot;
+  return store->write(batch);
+}
+
+// --- inputs
+// -------------------------------------------------------------------------------------------------
+
+void Replica::tick() {
+  raft_->tick();
+  requests_->expire(raft_->now_ticks());
+}
+
+void Replica::receive(raft::Message message) {
+  if (machine_.members().count(message.from) != 0) heard_tick_[message.from] = raft_->now_ticks();
+  // What the core refuses (strangers, other incarnations) is dropped; the sender repeats what
+  // matters.
+  (void)raft_->step(std::move(message));
+}
+
+void Replica::receive_report(const failover::Report& report) {
+  if (options_.with_database) controller_.receive(report);
+}
+
+void Replica::observe(const failover::DatabaseView& view) { database_ = view; }
+
+// The first voter behind the lost leader campaigns at once, each further one two ticks later, so
+// that they don't split the vote. A tick is some 20 ms: enough for the first one's election to be
+// seen.
+void Replica::peer_lost(raft::NodeId id) {
+  heard_tick_.erase(id);
+  if (raft_->role() == raft::Role::kLeader) {
+    raft_->report_unreachable(id);
+    return;
+  }
+  if (id == raft::kNoNode || id != raft_->leader() || !is_voter(options_.raft.id)) return;
+  const auto rank = std::count_if(conf_.voters.begin(), conf_.voters.end(),
+                                  [&](raft::NodeId v) { return v != id && v < options_.raft.id; });
+  raft_->report_leader_lost(id, 2 * static_cast<int>(rank));
+}
+
+void Replica::snapshot_sent(raft::NodeId id, bool ok) { raft_->report_snapshot(id, ok); }
+
+raft::NodeStatus Replica::raft_status() const { return raft_->status(); }
+
+bool Replica::is_member() const {
+  const raft::NodeId self = options_.raft.id;
+  return is_voter(self) || holds(conf_.learners, self) || holds(conf_.learners_next, self);
+}
+
+bool Replica::is_voter(raft::NodeId id) const {
+  return holds(conf_.voters, id) || holds(conf_.voters_outgoing, id);
+}
+
+// --- process
+// ------------------------------------------------------------------------------------------------
+
+Status Replica::process() {
+  if (!failed_) return failed_;
+  do {
+    failed_ = drain_ready();
+    if (failed_) failed_ = update_controller();
+    if (failed_) {
+      settle_requests();
+    } else {
+      requests_->abandon(Status(Code::kUnavailable, "the node has failed (" + failed_.message() +
+                                                        "): the outcome is unknown"));
+    }
+    requests_->deliver();
+  } while (failed_ && raft_->has_ready());
+  return failed_;
+}
+
+Status Replica::drain_ready() {
+  while (raft_->has_ready()) {
+    raft::Ready ready = raft_->ready();
+    std::optional<state::StateMachine> restored;
+    if (Status s = persist(ready, &restored); !s) return s;
+    for (raft::Message& message : ready.messages) outbox_->send(std::move(message));
+    if (restored || !ready.committed_entries.empty()) host_->applying();
+    if (restored) {
+      machine_ = std::move(*restored);
+      conf_ = ready.snapshot->meta.conf;
+      snapshot_index_ = ready.snapshot->meta.index;
+      changed_ = true;
+    }
+    Status applied;
+    for (const raft::Entry& entry : ready.committed_entries) {
+      applied = apply(entry);
+      if (!applied) break;
+    }
+    if (restored || !ready.committed_entries.empty()) host_->applied();
+    if (!applied) return applied;
+    raft_->advance();
+    if (Status s = save_snapshot_if_due(); !s) return s;
+  }
+  report_changes();
+  return Status::ok();
+}
+
+Status Replica::persist(const raft::Ready& ready, std::optional<state::StateMachine>* restored) {
+  if (ready.snapshot) {
+    // Read before it is written: what can't be restored, or is another cluster's, must not replace
+    // what is here.
+    restored->emplace();
+    (*restored)->set_cluster_id(machine_.cluster_id());
+    if (Status s = restore_from(*ready.snapshot, &**restored); !s) return s;
+  }
+  const raft::Term term = ready.hard_state ? ready.hard_state->term : term_;
+  if (term > term_)
+    close_for(term);  // rule 2: before the term is durable or any message of it is sent
+  if (!ready.hard_state && ready.entries.empty() && !ready.snapshot) return Status::ok();
+  storage::WriteBatch batch;
+  batch.hard_state =
+      ready.hard_state;  // with its commit index no later than the entries it came with (rule 8)
+  batch.entries = ready.entries;
+  batch.snapshot = ready.snapshot.get();
+  batch.sync = ready.must_sync;
+  if (Status s = store_->write(batch); !s) return s.with_context("could not persist");
+  term_ = std::max(term_, term);
+  return Status::ok();
+}
+
+void Replica::close_for(raft::Term term) {
+  if (options_.with_database) host_->close(controller_.enter_term(term));
+}
+
+Status Replica::apply(const raft::Entry& entry) {
+  if (entry.type == raft::EntryType::kNormal) {
+    std::optional<state::Command> command;
+    Status outcome;
+    if (Status s = machine_.apply(entry, &command, &outcome); !s) return s;
+    if (command && changes_promotions(*command)) changed_ = true;
+    if (command && command->proposer == options_.raft.id) {
+      requests_->settle_command(command->request, outcome, entry.index);
+    }
+    return Status::ok();
+  }
+  raft::ConfChange change;  // without data: joint consensus is left
+  if (!entry.data.empty()) {
+    Result<raft::ConfChange> decoded = raft::decode_conf_change(entry.data);
+    if (!decoded) return decoded.status().with_context("entry " + std::to_string(entry.index));
+    change = std::move(decoded).value();
+  }
+  conf_ = raft_->apply_conf_change(change);
+  if (Status s = machine_.apply_conf_change(change, conf_); !s) {
+    return s.with_context("entry " + std::to_string(entry.index));
+  }
+  machine_.set_applied_index(entry.index);
+  changed_ = true;
+  const auto& waiting = requests_->membership();
+  if (waiting && std::find(change.changes.begin(), change.changes.end(), waiting->change) !=
+                     change.changes.end()) {
+    requests_->settle_membership(Status::ok(), entry.index);
+  }
+  return Status::ok();
+}
+
+Status Replica::save_snapshot_if_due() {
+  const raft::Index applied = machine_.applied_index();
+  if (options_.snapshot_every == 0 || applied < snapshot_index_ + options_.snapshot_every) {
+    return Status::ok();
+  }
+  const Result<raft::Term> term = store_->term(applied);
+  if (!term) return term.status().with_context("could not take a snapshot");
+  const raft::Snapshot snapshot{{applied, *term, conf_}, machine_.snapshot()};
+  const raft::Index kept = applied > options_.keep_tail ? applied - options_.keep_tail + 1 : 1;
+  if (Status s = store_->save_snapshot(snapshot, std::max(kept, store_->first_index())); !s) {
+    return s.with_context("could not save a snapshot");
+  }
+  snapshot_index_ = applied;
+  return Status::ok();
+}
+
+void Replica::report_changes() {
+  if (!changed_) return;
+  changed_ = false;
+  host_->state_changed(machine_, conf_);
+}
+
+failover::RaftView Replica::raft_view() const {
+  const raft::NodeStatus status = raft_->status();
+  failover::RaftView view;
+  view.self = options_.raft.id;
+  view.term = status.hard.term;
+  view.role =
+      status.soft.role == raft::Role::kLeader ? failover::Role::kLeader : failover::Role::kFollower;
+  view.leader = status.soft.leader;
+  view.own_term_applied = raft_->own_term_applied();
+  view.conf_change_pending = raft_->conf_change_pending();
+  view.voters = conf_.voters;
+  append_new(&view.voters, conf_.voters_outgoing);
+  view.learners = conf_.learners;
+  append_new(&view.learners, conf_.learners_next);
+  if (view.role == failover::Role::kLeader) {
+    view.answering = {view.self};
+    for (const auto& [id, progress] : status.progress) {
+      if (id != view.self &&
+          progress.idle_ticks <= static_cast<std::uint64_t>(options_.raft.election_ticks)) {
+        view.answering.push_back(id);
+      }
+    }
+  }
+  view.transferring = status.transferee != raft::kNoNode;
+  return view;
+}
+
+Status Replica::update_controller() {
+  if (!options_.with_database) {
+    promote_learners();
+    return Status::ok();
+  }
+  // A removed node's controller goes on: it takes back what it allowed. One that never was a member
+  // has nothing to decide.
+  if (!is_member() && machine_.applied_index() == 0) return Status::ok();
+  const failover::RaftView view = raft_view();
+  const failover::PromotionView promotions = machine_.promotion_view(view.term);
+  const failover::Controller::Outputs out =
+      controller_.update({view, promotions, database_, raft_->now_ticks()});
+  if (Status s = carry_out(out.requests); !s) return s;
+  if (out.orders_changed) host_->carry_out(controller_.orders());
+  return Status::ok();
+}
+
+Status Replica::carry_out(const failover::Requests& r) {
+  if (r.persist_bound) {  // rule 3: durable before the orders that open the gate
+    if (Status s = store_->put_value(kBoundKey, std::to_string(*r.persist_bound)); !s) return s;
+  }
+  if (r.clear_abstain) {
+    if (Status s = host_->clear_abstain(); !s) return s.with_context("could not end the rejoin");
+  }
+  // A proposal that Raft refuses now is proposed again: the controller sees that nothing of it was
+  // committed.
+  const auto propose = [&](state::Operation operation) {
+    (void)raft_->propose(state::encode_command({options_.raft.id, 0, std::move(operation)}));
+  };
+  if (r.propose_promotion) propose(*r.propose_promotion);
+  if (r.propose_done) propose(*r.propose_done);
+  if (r.transfer_to != raft::kNoNode) (void)raft_->transfer_leader(r.transfer_to);
+  if (r.step_down) raft_->step_down(r.hold_off_ticks);
+  if (r.election_delay) raft_->set_election_delay(*r.election_delay);
+  if (r.send_report && raft_->leader() != raft::kNoNode) {
+    outbox_->send_report(raft_->leader(), *r.send_report);
+  }
+  if (r.promote_learner != raft::kNoNode) {
+    const auto found = machine_.members().find(r.promote_learner);
+    if (found != machine_.members().end()) {
+      (void)propose_change(raft::ConfChangeType::kAddVoter, found->second);
+    }
+  }
+  return Status::ok();
+}
+
+// Without a database there is no WAL to catch up with: a learner becomes a voter when it has what
+// is committed (rule 8).
+void Replica::promote_learners() {
+  if (raft_->role() != raft::Role::kLeader || conf_.learners.empty()) return;
+  if (!raft_->own_term_applied() || raft_->conf_change_pending()) return;
+  const raft::NodeStatus status = raft_->status();
+  for (const raft::NodeId id : conf_.learners) {
+    const auto progress = status.progress.find(id);
+    const auto member = machine_.members().find(id);
+    if (progress == status.progress.end() || member == machine_.members().end()) continue;
+    if (progress->second.match < status.hard.commit || !answers(id)) continue;
+    (void)propose_change(raft::ConfChangeType::kAddVoter, member->second);
+    return;  // one step at a time
+  }
+}
+
+}  // namespace pgraft::node

@@ -1,0 +1,215 @@
+// The replica's requests: what callers ask for, what is refused and why.
+#include <algorithm>
+
+#include "libpgraft/node/replica.h"
+#include "libpgraft/node/requests.h"
+
+namespace pgraft::node {
+
+namespace {
+
+std::string node(raft::NodeId id) { return "node " + std::to_string(id); }
+
+}  // namespace
+
+void Replica::propose(state::Operation operation, Completion done) {
+  Status refused = check_part_of_cluster();
+  if (refused) refused = state::validate(operation);
+  if (refused && (std::holds_alternative<failover::Promotion>(operation) ||
+                  std::holds_alternative<failover::PromotionDone>(operation))) {
+    refused =
+        Status(Code::kInvalidArgument, "promotions are proposed by the failover controller only");
+  }
+  if (refused && requests_->full()) {
+    refused = Status(Code::kResourceExhausted,
+                     std::to_string(Requests::kMaxWaiting) + " requests are waiting already");
+  }
+  if (refused && raft_->leader() == raft::kNoNode) refused = no_leader();
+  if (!refused) return requests_->finish(std::move(done), refused);
+
+  const std::uint64_t request = requests_->add_command(std::move(done), raft_->now_ticks());
+  const Status s =
+      raft_->propose(state::encode_command({options_.raft.id, request, std::move(operation)}));
+  if (!s) requests_->settle_command(request, s, 0);
+}
+
+void Replica::add_member(const state::Member& member, Completion done) {
+  Status refused = state::validate(member);
+  if (refused) refused = check_leads();
+  for (const auto& [id, known] : machine_.members()) {
+    if (!refused) break;
+    if (id == member.id) {
+      refused = Status(Code::kAlreadyExists, node(id) + " is a member already");
+    } else if (known.address == member.address && known.port == member.port) {
+      refused = Status(Code::kAlreadyExists, node(id) + " is a member already with the address " +
+                                                 known.address + ":" + std::to_string(known.port));
+    }
+  }
+  if (refused && machine_.members().size() >= state::kMaxMembers) {
+    refused = Status(Code::kResourceExhausted,
+                     "a cluster has at most " + std::to_string(state::kMaxMembers) + " members");
+  }
+  if (refused) refused = check_majority_answers(conf_.voters);
+  if (refused) refused = check_may_change_members();
+  if (refused) refused = propose_change(raft::ConfChangeType::kAddLearner, member);
+  if (!refused) return requests_->finish(std::move(done), refused);
+  requests_->set_membership({raft::ConfChangeType::kAddLearner, member.id, member.incarnation},
+                            std::move(done), raft_->now_ticks());
+}
+
+void Replica::remove_member(raft::NodeId id, Completion done) {
+  Status refused = check_leads();
+  const auto found = machine_.members().find(id);
+  if (refused && found == machine_.members().end()) {
+    refused = Status(Code::kNotFound, node(id) + " is not a member");
+  }
+  if (refused && id == options_.raft.id) {
+    refused = Status(Code::kFailedPrecondition,
+                     node(id) + " is the leader: transfer the leadership to another node first");
+  }
+  if (refused) {
+    std::vector<raft::NodeId> remaining = conf_.voters;
+    std::erase(remaining, id);
+    refused = check_majority_answers(std::move(remaining));
+  }
+  if (refused) refused = check_may_change_members();
+  if (refused) refused = propose_change(raft::ConfChangeType::kRemove, found->second);
+  if (!refused) return requests_->finish(std::move(done), refused);
+  requests_->set_membership({raft::ConfChangeType::kRemove, id, found->second.incarnation},
+                            std::move(done), raft_->now_ticks());
+}
+
+void Replica::transfer_leadership(raft::NodeId to, Completion done) {
+  Status refused = check_leads();
+  if (refused && requests_->transfer()) {
+    refused = Status(Code::kFailedPrecondition, "the leadership is being transferred to " +
+                                                    node(requests_->transfer()->to) + " already");
+  }
+  if (refused && to == raft::kNoNode) {
+    to = best_successor();
+    if (to == raft::kNoNode) refused = Status(Code::kNoQuorum, "no other voter answers");
+  }
+  if (refused && to == options_.raft.id) {
+    return requests_->finish(std::move(done), Status::ok(), raft_->term());
+  }
+  if (refused && machine_.members().count(to) == 0) {
+    refused = Status(Code::kNotFound, node(to) + " is not a member");
+  }
+  if (refused && !is_voter(to)) {
+    refused =
+        Status(Code::kFailedPrecondition, node(to) + " has not caught up yet: it has no vote");
+  }
+  if (refused && !answers(to)) refused = Status(Code::kUnavailable, node(to) + " does not answer");
+  if (refused) refused = raft_->transfer_leader(to);
+  if (!refused) return requests_->finish(std::move(done), refused);
+  requests_->set_transfer(to, std::move(done), raft_->now_ticks());
+}
+
+// A hand-over ends when another node leads, or when Raft gave it up.
+void Replica::settle_requests() {
+  if (!requests_->transfer()) return;
+  const raft::NodeId to = requests_->transfer()->to;
+  const raft::NodeId leader = raft_->leader();
+  if (leader == to) {
+    requests_->settle_transfer(Status::ok(), raft_->term());
+  } else if (leader != raft::kNoNode && leader != options_.raft.id) {
+    requests_->settle_transfer(
+        Status(Code::kAborted, node(leader) + " became the leader instead of " + node(to)), 0);
+  } else if (leader == options_.raft.id && raft_->status().transferee == raft::kNoNode) {
+    requests_->settle_transfer(
+        Status(Code::kTimeout, node(to) + " did not take over in time: this node still leads"), 0);
+  }
+}
+
+// --- why not
+// ------------------------------------------------------------------------------------------------
+
+Status Replica::check_part_of_cluster() const {
+  if (is_member()) return Status::ok();
+  if (machine_.cluster_id() == 0 && machine_.applied_index() == 0) {
+    return {Code::kFailedPrecondition,
+            "this node is not part of a cluster: make one (pgraft_init) or add it to one "
+            "(pgraft_add_node, on the leader)"};
+  }
+  return {Code::kFailedPrecondition, "this node was removed from its cluster"};
+}
+
+Status Replica::check_leads() const {
+  if (Status s = check_part_of_cluster(); !s) return s;
+  if (raft_->role() == raft::Role::kLeader) return Status::ok();
+  if (raft_->leader() == raft::kNoNode) return no_leader();
+  std::string message = "this node is not the leader: " + node(raft_->leader()) + " is";
+  const auto found = machine_.members().find(raft_->leader());
+  if (found != machine_.members().end()) {
+    message += " (" + found->second.address + ":" + std::to_string(found->second.port) + ")";
+  }
+  return {Code::kNotLeader, message};
+}
+
+Status Replica::no_leader() const {
+  std::size_t answering = 0;
+  for (const raft::NodeId id : conf_.voters) answering += answers(id) ? 1 : 0;
+  return {Code::kNoQuorum, "no leader: " + std::to_string(answering) + " of " +
+                               std::to_string(conf_.voters.size()) + " voting members answer"};
+}
+
+Status Replica::check_may_change_members() const {
+  if (requests_->membership() || raft_->conf_change_pending()) {
+    return {Code::kFailedPrecondition, "another membership change is under way"};
+  }
+  if (!raft_->own_term_applied()) {
+    return {Code::kFailedPrecondition, "the leader has only just been elected: try again"};
+  }
+  if (!options_.with_database) return Status::ok();
+  const failover::RaftView view = raft_view();
+  const failover::PromotionView promotions = machine_.promotion_view(view.term);
+  return controller_.may_change_membership({view, promotions, database_, raft_->now_ticks()});
+}
+
+Status Replica::check_majority_answers(std::vector<raft::NodeId> voters) const {
+  const auto answering = static_cast<std::size_t>(
+      std::count_if(voters.begin(), voters.end(), [&](raft::NodeId id) { return answers(id); }));
+  if (answering * 2 > voters.size()) return Status::ok();
+  return {Code::kNoQuorum, std::to_string(answering) + " of " + std::to_string(voters.size()) +
+                               " voters would answer: a majority of them is needed"};
+}
+
+// A leader asks its progress; anybody else goes by the messages that came in.
+bool Replica::answers(raft::NodeId id) const {
+  if (id == options_.raft.id) return true;
+  const auto within = static_cast<std::uint64_t>(options_.raft.election_ticks);
+  if (raft_->role() == raft::Role::kLeader) {
+    const raft::NodeStatus status = raft_->status();
+    const auto found = status.progress.find(id);
+    return found != status.progress.end() && found->second.idle_ticks <= within;
+  }
+  const auto heard = heard_tick_.find(id);
+  return heard != heard_tick_.end() && raft_->now_ticks() - heard->second <= 2 * within;
+}
+
+Status Replica::propose_change(raft::ConfChangeType type, const state::Member& member) {
+  raft::ConfChange change;
+  change.changes = {{type, member.id, member.incarnation}};
+  if (type != raft::ConfChangeType::kRemove) change.context = state::encode_member(member);
+  return raft_->propose_conf_change(change);
+}
+
+// The voter that answers and has the most WAL, then the longest log.
+raft::NodeId Replica::best_successor() const {
+  const raft::NodeStatus status = raft_->status();
+  raft::NodeId best = raft::kNoNode;
+  std::pair<failover::Lsn, raft::Index> most;
+  for (const raft::NodeId id : conf_.voters) {
+    const auto progress = status.progress.find(id);
+    if (id == options_.raft.id || progress == status.progress.end() || !answers(id)) continue;
+    const auto stream = database_.streams.find(id);
+    const std::pair has{stream == database_.streams.end() ? 0 : stream->second,
+                        progress->second.match};
+    if (best != raft::kNoNode && has <= most) continue;
+    best = id;
+    most = has;
+  }
+  return best;
+}
+
+}  // namespace pgraft::node

@@ -1,0 +1,78 @@
+#include "libpgraft/node/requests.h"
+
+namespace pgraft::node {
+
+namespace {
+
+Status outcome_unknown() {
+  return {Code::kTimeout, "no majority confirmed the request in time: its outcome is unknown"};
+}
+
+}  // namespace
+
+Replica::Requests::~Requests() {
+  abandon(Status(Code::kUnavailable, "the node is stopping: the outcome is unknown"));
+  deliver();
+}
+
+void Replica::Requests::abandon(const Status& why) {
+  for (auto& [request, waiting] : commands_) finish(std::move(waiting.done), why);
+  commands_.clear();
+  if (membership_) settle_membership(why, 0);
+  if (transfer_) settle_transfer(why, 0);
+}
+
+std::uint64_t Replica::Requests::add_command(Completion done, std::uint64_t now) {
+  const std::uint64_t request = next_++;
+  commands_.emplace(request, Waiting{std::move(done), now + timeout_ticks_});
+  return request;
+}
+
+void Replica::Requests::settle_command(std::uint64_t request, const Status& status,
+                                       std::uint64_t value) {
+  const auto found = commands_.find(request);
+  if (found == commands_.end()) return;  // timed out before
+  finish(std::move(found->second.done), status, value);
+  commands_.erase(found);
+}
+
+void Replica::Requests::set_membership(const raft::ConfChangeSingle& change, Completion done,
+                                       std::uint64_t now) {
+  membership_ = Membership{change, std::move(done), now + timeout_ticks_};
+}
+
+void Replica::Requests::settle_membership(const Status& status, std::uint64_t value) {
+  finish(std::move(membership_->done), status, value);
+  membership_.reset();
+}
+
+void Replica::Requests::set_transfer(raft::NodeId to, Completion done, std::uint64_t now) {
+  transfer_ = Transfer{to, std::move(done), now + timeout_ticks_};
+}
+
+void Replica::Requests::settle_transfer(const Status& status, std::uint64_t value) {
+  finish(std::move(transfer_->done), status, value);
+  transfer_.reset();
+}
+
+void Replica::Requests::finish(Completion done, Status status, std::uint64_t value) {
+  if (done) finished_.push_back({std::move(done), std::move(status), value});
+}
+
+void Replica::Requests::expire(std::uint64_t now) {
+  while (!commands_.empty() && commands_.begin()->second.deadline <= now) {
+    settle_command(commands_.begin()->first, outcome_unknown(), 0);
+  }
+  if (membership_ && membership_->deadline <= now) settle_membership(outcome_unknown(), 0);
+  if (transfer_ && transfer_->deadline <= now) settle_transfer(outcome_unknown(), 0);
+}
+
+void Replica::Requests::deliver() {
+  while (!finished_.empty()) {
+    std::vector<Finished> batch;
+    batch.swap(finished_);
+    for (Finished& f : batch) f.done(f.status, f.value);
+  }
+}
+
+}  // namespace pgraft::node

@@ -1,0 +1,73 @@
+// What callers wait for: log operations, one membership change, one hand-over. Internal to the
+// replica.
+//
+// Invariant: every completion is called exactly once: by deliver(), or by the destructor with
+// kUnavailable. The settle functions only move a completion to the finished ones, so that a
+// completion may make new requests without finding this in the middle of something.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "libpgraft/node/replica.h"
+
+namespace pgraft::node {
+
+class Replica::Requests {
+ public:
+  // `epoch` counts this node's starts: commands of an earlier start that commit late are not
+  // mistaken for those of this one.
+  Requests(std::uint64_t epoch, int timeout_ticks)
+      : next_(epoch << 32 | 1), timeout_ticks_(static_cast<std::uint64_t>(timeout_ticks)) {}
+  ~Requests();
+
+  static constexpr std::size_t kMaxWaiting = 65536;
+  bool full() const { return commands_.size() >= kMaxWaiting; }
+  std::uint64_t add_command(Completion done, std::uint64_t now);
+  void settle_command(std::uint64_t request, const Status& status, std::uint64_t value);
+
+  struct Membership {
+    raft::ConfChangeSingle change;
+    Completion done;
+    std::uint64_t deadline = 0;
+  };
+  const std::optional<Membership>& membership() const { return membership_; }
+  void set_membership(const raft::ConfChangeSingle& change, Completion done, std::uint64_t now);
+  void settle_membership(const Status& status, std::uint64_t value);
+
+  struct Transfer {
+    raft::NodeId to = 0;
+    Completion done;
+    std::uint64_t deadline = 0;
+  };
+  const std::optional<Transfer>& transfer() const { return transfer_; }
+  void set_transfer(raft::NodeId to, Completion done, std::uint64_t now);
+  void settle_transfer(const Status& status, std::uint64_t value);
+
+  void finish(Completion done, Status status, std::uint64_t value = 0);
+  void expire(std::uint64_t now);
+  void abandon(const Status& why);  // finishes everything
+  void deliver();                   // calls what is finished
+
+ private:
+  struct Waiting {
+    Completion done;
+    std::uint64_t deadline = 0;
+  };
+  struct Finished {
+    Completion done;
+    Status status;
+    std::uint64_t value = 0;
+  };
+  std::uint64_t next_;
+  const std::uint64_t timeout_ticks_;
+  std::map<std::uint64_t, Waiting> commands_;  // deadlines grow with the key
+  std::optional<Membership> membership_;
+  std::optional<Transfer> transfer_;
+  std::vector<Finished> finished_;
+};
+
+}  // namespace pgraft::node

@@ -1,0 +1,153 @@
+// RawNode: batches the output of the algorithm into Ready, and feeds back what has been dealt with.
+#include "libpgraft/raft/raw_node.h"
+
+#include <utility>
+
+#include "libpgraft/base/check.h"
+#include "libpgraft/raft/conf_change_codec.h"
+#include "libpgraft/raft/raft.h"
+
+namespace pgraft::raft {
+
+Status Config::validate() const {
+  const auto refuse = [](const char* why) { return Status{Code::kInvalidArgument, why}; };
+  if (id == kNoNode) return refuse("node id must not be 0");
+  if (heartbeat_ticks <= 0) return refuse("heartbeat_ticks must be greater than 0");
+  if (election_ticks <= heartbeat_ticks)
+    return refuse("election_ticks must be greater than heartbeat_ticks");
+  if (max_inflight_msgs == 0) return refuse("max_inflight_msgs must be greater than 0");
+  if (max_inflight_bytes != 0 && max_inflight_bytes < max_size_per_msg)
+    return refuse("max_inflight_bytes must be at least max_size_per_msg");
+  if (lease_based_reads && !check_quorum) return refuse("lease_based_reads requires check_quorum");
+  return {};
+}
+
+// What the last ready() handed out, until advance(); and what was handed out before, to tell what
+// changed.
+struct RawNode::Batch {
+  HardState hard;
+  SoftState soft;
+  bool outstanding = false;
+  RaftLog::Position last_entry;  // of Ready::entries
+  Index snapshot = 0;
+  Index applied = 0;
+  std::uint64_t applied_bytes = 0;
+  std::vector<Message> self_messages;
+};
+
+RawNode::RawNode(std::unique_ptr<Raft> raft)
+    : raft_(std::move(raft)), batch_(std::make_unique<Batch>()) {
+  batch_->hard = raft_->hard_state();
+  batch_->soft = raft_->soft_state();
+}
+
+RawNode::~RawNode() = default;
+
+Result<std::unique_ptr<RawNode>> RawNode::create(const Config& config, const LogReader* log) {
+  Result<std::unique_ptr<Raft>> raft = Raft::create(config, log);
+  if (!raft.is_ok()) return raft.status();
+  return std::unique_ptr<RawNode>(new RawNode(std::move(raft).value()));
+}
+
+bool RawNode::has_ready() const {
+  if (batch_->outstanding) return false;
+  return raft_->soft_state() != batch_->soft || raft_->hard_state() != batch_->hard ||
+         raft_->log().unstable_snapshot() != nullptr || !raft_->log().unstable_entries().empty() ||
+         raft_->log().has_next_committed() || !raft_->messages().empty() ||
+         !raft_->self_messages().empty() || !raft_->read_states().empty();
+}
+
+Ready RawNode::ready() {
+  Batch& batch = *batch_;
+  PGRAFT_CHECK(!batch.outstanding, "ready() before advance()");
+  const RaftLog& log = raft_->log();
+  Ready ready;
+
+  const SoftState soft = raft_->soft_state();
+  if (soft != batch.soft) ready.soft_state = soft;
+  const HardState hard = raft_->hard_state();
+  // The commit index goes with the entries it came with (PROTOCOL.md M4b).
+  if (hard != batch.hard) ready.hard_state = hard;
+  ready.entries = log.unstable_entries();
+  ready.snapshot = log.unstable_snapshot();
+  ready.committed_entries = log.next_committed(raft_->config().max_committed_bytes_per_ready);
+  ready.messages = std::exchange(raft_->messages(), {});
+  ready.read_states = std::exchange(raft_->read_states(), {});
+  ready.must_sync = hard.term != batch.hard.term || hard.vote != batch.hard.vote ||
+                    !ready.entries.empty() || ready.snapshot != nullptr;
+
+  batch.soft = soft;
+  batch.hard = hard;
+  batch.outstanding = true;
+  batch.last_entry = {};
+  if (!ready.entries.empty())
+    batch.last_entry = {ready.entries.back().index, ready.entries.back().term};
+  batch.snapshot = ready.snapshot ? ready.snapshot->meta.index : 0;
+  batch.applied = ready.committed_entries.empty() ? 0 : ready.committed_entries.back().index;
+  batch.applied_bytes = data_bytes(ready.committed_entries);
+  batch.self_messages = std::exchange(raft_->self_messages(), {});
+  return ready;
+}
+
+void RawNode::advance() {
+  Batch& batch = *batch_;
+  PGRAFT_CHECK(batch.outstanding, "advance() without ready()");
+  batch.outstanding = false;
+  RaftLog& log = raft_->log();
+  if (batch.snapshot != 0) {
+    log.snapshot_stable(batch.snapshot);
+    raft_->applied_to(batch.snapshot, 0);
+  }
+  if (batch.last_entry.index != 0)
+    log.entries_stable(batch.last_entry.index, batch.last_entry.term);
+  // Its own vote and entries count from here on.
+  for (const Message& message : std::exchange(batch.self_messages, {})) {
+    const Status status = raft_->step(message);
+    PGRAFT_CHECK(status.is_ok(), status.to_string());
+  }
+  if (batch.applied != 0) raft_->applied_to(batch.applied, batch.applied_bytes);
+}
+
+Status RawNode::propose(std::string data) {
+  std::vector<Entry> entries(1);
+  entries[0].data = std::move(data);
+  return raft_->propose(std::move(entries));
+}
+
+Status RawNode::propose_conf_change(const ConfChange& change) {
+  if (Status status = validate_conf_change(change); !status) return status;
+  std::vector<Entry> entries(1);
+  entries[0].type = EntryType::kConfChange;
+  entries[0].data = encode_conf_change(change);
+  return raft_->propose(std::move(entries));
+}
+
+void RawNode::tick() { raft_->tick(); }
+Status RawNode::campaign() { return raft_->start_campaign(false); }
+ConfState RawNode::apply_conf_change(const ConfChange& change) {
+  return raft_->apply_conf_change(change);
+}
+Status RawNode::step(Message message) { return raft_->receive(std::move(message)); }
+Status RawNode::transfer_leader(NodeId to) { return raft_->transfer_leader(to); }
+void RawNode::report_unreachable(NodeId id) { raft_->report_unreachable(id); }
+void RawNode::report_snapshot(NodeId id, bool ok) { raft_->report_snapshot(id, ok); }
+Status RawNode::read_index(std::string context) { return raft_->read_index(std::move(context)); }
+void RawNode::forget_leader() { raft_->forget_leader(); }
+void RawNode::report_leader_lost(NodeId leader, int delay_ticks) {
+  raft_->report_leader_lost(leader, delay_ticks);
+}
+void RawNode::step_down(int hold_off_ticks) { raft_->step_down(hold_off_ticks); }
+void RawNode::set_election_delay(int ticks) { raft_->set_election_delay(ticks); }
+void RawNode::set_randomized_election_timeout(int ticks) {
+  raft_->set_randomized_election_timeout(ticks);
+}
+std::uint64_t RawNode::now_ticks() const { return raft_->now_ticks(); }
+std::uint64_t RawNode::quorum_ack_tick() const { return raft_->quorum_ack_tick(); }
+bool RawNode::own_term_applied() const { return raft_->own_term_applied(); }
+bool RawNode::conf_change_pending() const { return raft_->conf_change_pending(); }
+Term RawNode::term() const { return raft_->term(); }
+NodeId RawNode::leader() const { return raft_->leader(); }
+Role RawNode::role() const { return raft_->role(); }
+NodeStatus RawNode::status() const { return raft_->status(); }
+
+}  // namespace pgraft::raft

@@ -1,0 +1,195 @@
+// One PostgreSQL server as a model: WAL, streaming, promotion, commit quorum, rewind and clone, in steps as small as the real server's.
+//
+// It is the Host of a replica: orders are remembered by carry_out() and executed by the step execute(), so that a schedule decides how late the server obeys. Every
+// step is atomic and does nothing where the server could not do it. What a crash keeps: flushed WAL, history files, the commit quorum's members, the rejoin marker.
+// The world (the cluster) must outlive it. Not thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "libpgraft/node/replica.h"
+#include "libpgraft/sim/wal.h"
+
+namespace pgraft::sim {
+
+class DatabaseModel;
+
+// What a host or server does to keep a rule, switched off by negative controls. All on otherwise.
+struct HostSwitches {
+  bool close_early = true;    // rule 2: close() takes effect before it returns, not with the orders
+  bool connection_term = true;  // rule 2: a reply passes the gate only on a connection made in its term
+  bool unique = true;         // rule 6: one live walsender per member
+  bool clear_abstain_at_start = false;  // rule 9, wrongly: the rejoin marker is lost in a restart
+};
+
+// The other servers, and whoever checks what this one does.
+class World {
+ public:
+  virtual ~World() = default;
+  // The server of node `id`, if `from` can reach it and it runs; else null.
+  virtual DatabaseModel* reach(NodeId from, NodeId id) = 0;
+  virtual std::uint64_t next_record() = 0;
+  // `node` became a primary on `timeline` by a promotion (or renewal) of `term`, with this WAL.
+  virtual void promoted(NodeId node, Term term, Timeline timeline, const Wal& wal, bool renewal) = 0;
+  // A client, or whoever waits, is told that `record` is committed; `term`: walsenders were admitted in.
+  virtual void acknowledged(NodeId node, Term term, const Record& record) = 0;
+};
+
+class DatabaseModel final : public node::Host {
+ public:
+  DatabaseModel(NodeId self, World* world, const HostSwitches& switches)
+      : self_(self), world_(world), switches_(switches) {}
+
+  // --- node::Host
+  void close(const failover::Orders& orders) override;
+  void carry_out(const failover::Orders& orders) override;
+  Status clear_abstain() override;
+  void state_changed(const state::StateMachine& machine, const raft::ConfState& conf) override;
+  failover::DatabaseView view() const;
+
+  // --- life of the server
+  void initialize(Wal wal);  // the data directory as initdb or a base backup left it
+  void start();              // always as a standby (rule 1)
+  void crash();              // unflushed WAL and connections are gone
+  void worker_started();     // a new worker, maybe on a running server: earlier orders mean nothing
+  bool running() const { return running_; }
+  bool primary() const { return running_ && primary_; }
+  // The orders ask for a restart that has been executed up to the stop: the supervisor's turn.
+  failover::Restart stopped_for() const { return stopped_for_; }
+
+  // --- `prepare`, while the server is down (rule 9). Each returns whether there was something to do.
+  bool rejoin_pending() const { return rejoin_.has_value(); }
+  bool begin_rejoin(bool clone);           // marks, then touches the data directory
+  // `source` must be reachable and a primary. At most `keep` records are there when the server starts; the rest comes by streaming.
+  bool finish_rejoin(NodeId source, std::size_t keep = SIZE_MAX);
+  bool undo_rejoin();                      // the source is gone: what was set aside is put back
+  void request_rejoin(NodeId source, Position target);  // by an operator, the server being down
+  const std::optional<Position>& abstain_until() const { return abstain_until_; }
+
+  // --- steps of a running server; true: something changed
+  bool execute();                // the newest orders
+  bool replay(std::size_t n);
+  bool see_promote_signal();     // from here on it can't be withdrawn
+  bool finish_promotion();
+  bool connect();                // the walreceiver, to the node it is told to follow
+  bool receive(std::size_t n);
+  bool flush(std::size_t n);
+  bool reply();                  // rule 2 is kept here
+  bool write();                  // a client; false: refused by the fence
+  bool take_reply(std::size_t sender);  // of the sender'th walsender
+  bool reload(std::size_t sender);      // that walsender reads the new commit quorum; senders(): the postmaster
+  bool reap_senders();           // walsenders whose peer has gone, noticed at last
+  void disconnect();             // the walreceiver loses its connection and the walsender does not notice
+  bool work();                   // everything that can be done now, once
+
+  std::size_t senders() const { return senders_.size(); }
+  const Wal& wal() const { return wal_; }
+  std::size_t unflushed() const { return unflushed_.size(); }
+  bool streaming() const { return receiver_.has_value(); }
+  bool promote_pending() const { return signal_.has_value(); }
+  bool fence_lifted() const { return running_ && primary_ && fence_lifted_; }
+  Term admitted_term() const { return admitted_ ? admitted_term_ : 0; }
+  const std::vector<NodeId>& quorum_voters() const { return voters_; }
+  std::string describe() const;
+
+  // Negative control: a commit quorum other than the one ordered, in force at once (rule 8).
+  void force_quorum(const std::vector<NodeId>& voters);
+  // What work() leaves alone, so that a schedule can do it later.
+  struct Holds {
+    bool reload = false;     // processes don't read the new commit quorum
+    bool promotion = false;  // the startup process has seen the signal and takes its time
+    bool stream = false;     // the walreceiver neither receives nor replies
+  };
+  Holds& holds() { return holds_; }
+
+ private:
+  struct Sender {
+    std::uint64_t connection = 0;
+    NodeId member = 0;
+    Lsn flush = 0;               // as last replied; 0: not counted
+    std::deque<Lsn> in_flight;   // replies on their way
+    std::uint64_t generation = 0;
+    std::vector<NodeId> voters;  // its own copy of the commit quorum
+  };
+  struct Receiver {
+    std::uint64_t connection = 0;
+    NodeId primary = 0;
+    Term term = 0;          // the connection was made in
+    Timeline timeline = 0;  // of the stream
+  };
+  struct Signal {
+    Timeline timeline = 0;
+    Term term = 0;
+    bool seen = false;
+  };
+  struct Rejoin {
+    NodeId source = 0;
+    Position target;
+    bool touched = false;
+    Wal saved_wal;
+    std::set<Timeline> saved_history;
+    std::optional<Position> saved_abstain;
+  };
+
+  Timeline highest_history() const;
+  Sender* sender_of(std::uint64_t connection);
+  std::optional<std::uint64_t> admit(NodeId member, Position end);
+  void stop_receiver();
+  bool passes_gate() const;
+  void count(const std::vector<NodeId>& voters);
+  void release(std::size_t n);
+  void tighten(const failover::Orders& orders);
+  void loosen(const failover::Orders& orders);
+
+  NodeId self_;
+  World* world_;
+  HostSwitches switches_;
+
+  // Durable.
+  Wal wal_;
+  std::set<Timeline> history_files_;
+  std::vector<NodeId> voters_;  // commit quorum, as the file says
+  std::optional<Position> abstain_until_;
+  std::optional<Rejoin> rejoin_;
+
+  // Of the running server.
+  bool running_ = false;
+  failover::Restart stopped_for_ = failover::Restart::kNone;
+  Wal unflushed_;
+  std::size_t replayed_ = 0;
+  bool end_known_ = false;
+  bool primary_ = false;
+  std::optional<Signal> signal_;
+  Timeline reserved_ = 0;  // a history file put there so that the promotion takes the id it must
+  std::vector<Sender> senders_;
+  std::optional<Receiver> receiver_;
+  std::size_t released_ = 0;
+
+  // Orders: wanted, and as executed.
+  failover::Orders wanted_;
+  std::uint64_t seen_ = 0;
+  Term gate_term_ = 0;
+  bool gate_open_ = false;
+  Timeline gate_timeline_ = 0;
+  Lsn gate_switch_ = 0;
+  NodeId follow_ = 0;
+  Term follow_term_ = 0;
+  bool admitted_ = false;
+  Term admitted_term_ = 0;
+  bool fence_lifted_ = false;
+  std::uint64_t generation_ = 0;  // of voters_
+  // What the postmaster and the checkpointer have read; new processes begin with it.
+  std::vector<NodeId> server_voters_;
+  std::uint64_t server_generation_ = 0;
+  Holds holds_;
+  std::set<NodeId> members_;
+  std::uint64_t next_connection_ = 1;
+};
+
+}  // namespace pgraft::sim

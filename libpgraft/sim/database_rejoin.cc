@@ -1,0 +1,60 @@
+// `prepare`: rewind and clone while the server is down (rule 9, PROTOCOL.md S1 and S2).
+#include <algorithm>
+
+#include "libpgraft/sim/database_model.h"
+
+namespace pgraft::sim {
+
+bool DatabaseModel::begin_rejoin(bool clone) {
+  if (running_ || !rejoin_ || rejoin_->touched) return false;
+  DatabaseModel* source = world_->reach(self_, rejoin_->source);
+  rejoin_->touched = true;  // durable before the first byte is touched
+  rejoin_->saved_wal = wal_;
+  rejoin_->saved_history = history_files_;
+  rejoin_->saved_abstain = abstain_until_;
+  if (clone || source == nullptr) {
+    wal_.clear();
+  } else {
+    wal_.resize(common_prefix(wal_, source->wal_));
+  }
+  return true;
+}
+
+void DatabaseModel::request_rejoin(NodeId source, Position target) {
+  if (!running_ && !rejoin_) rejoin_ = Rejoin{source, target, false, {}, {}, {}};
+}
+
+// The target is the later of what was asked for and what the source has now: a source that has fallen behind the leader must not end the abstention early.
+bool DatabaseModel::finish_rejoin(NodeId from, std::size_t keep) {
+  if (running_ || !rejoin_ || !rejoin_->touched) return false;
+  DatabaseModel* source = world_->reach(self_, from);
+  if (source == nullptr || !source->primary() || source->admitted_term() == 0) return false;
+  if (wal_.empty()) {
+    wal_ = source->wal_;
+  } else {
+    wal_.resize(common_prefix(wal_, source->wal_));
+  }
+  if (keep < wal_.size()) wal_.resize(keep);
+  history_files_.clear();
+  for (const Record& record : source->wal_) history_files_.insert(record.timeline);
+  abstain_until_ = std::max(rejoin_->target, end_of(source->wal_));
+  rejoin_.reset();
+  stopped_for_ = failover::Restart::kNone;
+  return true;
+}
+
+// Safe only because the half-done directory was never started.
+bool DatabaseModel::undo_rejoin() {
+  if (running_ || !rejoin_) return false;
+  if (rejoin_->touched) {
+    if (rejoin_->saved_wal.empty()) return false;  // a new member has nothing to go back to
+    wal_ = rejoin_->saved_wal;
+    history_files_ = rejoin_->saved_history;
+    abstain_until_ = rejoin_->saved_abstain;
+  }
+  rejoin_.reset();
+  stopped_for_ = failover::Restart::kNone;
+  return true;
+}
+
+}  // namespace pgraft::sim

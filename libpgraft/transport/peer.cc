@@ -1,0 +1,209 @@
+#include "libpgraft/transport/peer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "libpgraft/transport/handshake.h"
+
+namespace pgraft::transport {
+namespace {
+
+constexpr std::size_t kWriteBytes = 1u << 20;  // of one batch, beyond its first message
+
+// One frame for the messages, one for each report.
+std::string encode_batch(std::vector<OutboxItem> items) {
+  std::vector<raft::Message> messages;
+  std::string reports;
+  for (OutboxItem& item : items) {
+    if (auto* message = std::get_if<raft::Message>(&item.content)) {
+      messages.push_back(std::move(*message));
+    } else {
+      reports += encode_frame(FrameType::kReport, encode(std::get<failover::Report>(item.content)));
+    }
+  }
+  if (messages.empty()) return reports;
+  return encode_frame(FrameType::kMessages, encode(messages)) + reports;
+}
+
+}  // namespace
+
+Peer::Peer(Environment* env, PeerAddress address)
+    : env_(env),
+      address_(std::move(address)),
+      backoff_(env->config.reconnect_min),
+      timer_(env->io),
+      resolver_(env->io, address_.host, address_.port) {
+  attempt();
+}
+
+Peer::~Peer() = default;
+
+std::string Peer::name() const {
+  return "node " + std::to_string(address_.id) + " (" +
+         format_address(address_.host, address_.port) + ")";
+}
+
+void Peer::arm(std::chrono::milliseconds delay, void (Peer::*then)()) {
+  step_.renew();
+  timer_.expires_after(delay);
+  timer_.async_wait(step_.guard([this, then](asio::error_code error) {
+    if (!error) (this->*then)();
+  }));
+}
+
+void Peer::attempt() {
+  attempt_.renew();
+  state_ = State::kResolving;
+  arm(env_->config.connect_timeout, &Peer::give_up_step);
+  resolver_.resolve([this](Result<Resolver::Endpoints> found) {
+    if (state_ != State::kResolving) return;
+    if (found.is_ok()) endpoints_ = std::move(*found);
+    if (endpoints_.empty()) return disconnect(found.status().message());
+    state_ = State::kConnecting;
+    connect_to(0);
+  });
+}
+
+void Peer::connect_to(std::size_t i) {
+  const tcp::endpoint endpoint = endpoints_[i];
+  asio::error_code error;
+  socket_.emplace(env_->io);
+  socket_->open(endpoint.protocol(), error);
+  if (error) return disconnect(error_text(error));
+  set_options(*socket_);
+  socket_->async_connect(endpoint, attempt_.guard([this, i](asio::error_code failed) {
+    if (!failed) return greet();
+    if (i + 1 < endpoints_.size()) return connect_to(i + 1);
+    if (failed == asio::error::connection_refused && was_ready_) {
+      was_ready_ = false;
+      report_lost(error_text(failed));
+    }
+    disconnect(error_text(failed));
+  }));
+}
+
+void Peer::greet() {
+  state_ = State::kGreeting;
+  arm(env_->config.handshake_timeout, &Peer::give_up_step);
+  hello_ = {env_->self(), address_.id, address_.incarnation};
+  stream_ = std::make_unique<Stream>(std::move(*socket_), static_cast<StreamOwner*>(this));
+  socket_.reset();
+  stream_->start_reading();
+  stream_->write(encode_frame(FrameType::kHello, encode(hello_)));
+}
+
+void Peer::give_up_step() {
+  if (state_ == State::kResolving && !endpoints_.empty()) {
+    // The name service does not answer: the address was good before.
+    resolver_.cancel();
+    state_ = State::kConnecting;
+    arm(env_->config.connect_timeout, &Peer::give_up_step);
+    return connect_to(0);
+  }
+  const char* step = state_ == State::kResolving    ? "resolving its address"
+                     : state_ == State::kConnecting ? "connecting"
+                                                    : "waiting for its greeting";
+  disconnect(std::string("timed out while ") + step);
+}
+
+void Peer::on_frame(Frame frame) {
+  if (state_ == State::kGreeting && frame.type == FrameType::kWelcome) return on_welcome(frame);
+  if (state_ == State::kGreeting && frame.type == FrameType::kRefused) {
+    return refuse(clean_reason(frame.payload));
+  }
+  refuse("received a frame that does not belong here, type " +
+         std::to_string(static_cast<int>(frame.type)));
+}
+
+void Peer::on_welcome(const Frame& frame) {
+  const Result<Identity> acceptor = decode_identity(frame.payload);
+  if (!acceptor.is_ok()) return refuse(acceptor.status().message());
+  if (Status s = check_welcome(hello_, *acceptor); !s.is_ok()) return refuse(s.message());
+  become_ready();
+}
+
+void Peer::become_ready() {
+  step_.renew();
+  timer_.cancel();
+  state_ = State::kReady;
+  was_ready_ = true;
+  backoff_ = env_->config.reconnect_min;
+  env_->outboxes.connected(address_.id);
+  pump();
+}
+
+void Peer::pump() {
+  if (state_ != State::kReady || stream_->writing()) return;
+  std::vector<OutboxItem> items =
+      env_->outboxes.take(address_.id, kWriteBytes, kMaxMessagesPerFrame);
+  if (items.empty()) return;
+  in_flight_.messages = items.size();
+  in_flight_.snapshots = static_cast<std::size_t>(std::count_if(
+      items.begin(), items.end(), [](const OutboxItem& item) { return item.is_snapshot(); }));
+  std::string bytes = encode_batch(std::move(items));
+  in_flight_.bytes = bytes.size();
+  stream_->write(std::move(bytes));
+}
+
+void Peer::on_written() {
+  if (state_ != State::kReady) return;  // the greeting
+  const auto sent = in_flight_;
+  in_flight_ = {};
+  env_->outboxes.sent(address_.id, sent.messages, sent.bytes);
+  for (std::size_t i = 0; i < sent.snapshots; ++i) {
+    env_->handler->on_snapshot_sent(address_.id, true);
+  }
+  pump();
+}
+
+void Peer::on_stream_end(StreamEnd end, const Status& why) {
+  if (end == StreamEnd::kProtocol) return refuse(why.message());
+  if (end == StreamEnd::kLost && state_ == State::kReady) report_lost(why.message());
+  disconnect(why.message());
+}
+
+void Peer::report_lost(const std::string& reason) {
+  env_->handler->on_peer_lost(address_.id, reason);
+}
+
+void Peer::refuse(const std::string& reason) {
+  env_->refusals.report(name(), reason);
+  disconnect(reason);
+}
+
+void Peer::snapshots_gone(std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) env_->handler->on_snapshot_sent(address_.id, false);
+}
+
+void Peer::retire() { drop("the member's address has changed"); }
+
+void Peer::drop(const std::string& reason) {
+  attempt_.renew();
+  step_.renew();
+  resolver_.cancel();
+  stream_.reset();
+  socket_.reset();
+  state_ = State::kWaiting;
+  const std::size_t snapshots = std::exchange(in_flight_, {}).snapshots;
+  snapshots_gone(snapshots + env_->outboxes.disconnected(address_.id, reason));
+}
+
+void Peer::disconnect(const std::string& reason) {
+  drop(reason);
+
+  // Jitter: two nodes that lost each other do not keep knocking at the same moments.
+  const auto half = backoff_ / 2;
+  std::uniform_int_distribution<std::int64_t> jitter(0, std::max<std::int64_t>(half.count(), 1));
+  arm(half + std::chrono::milliseconds(jitter(env_->random)), &Peer::attempt);
+  backoff_ = std::min(backoff_ * 2, env_->config.reconnect_max);
+}
+
+void Peer::heard_from() {
+  backoff_ = env_->config.reconnect_min;
+  // A connect that hangs was begun while the host was away; its next SYN may be a second off.
+  if (state_ != State::kWaiting && state_ != State::kConnecting) return;
+  socket_.reset();
+  attempt();
+}
+
+}  // namespace pgraft::transport

@@ -1,0 +1,127 @@
+#include "libpgraft/transport/session.h"
+
+#include <algorithm>
+
+#include "libpgraft/transport/handshake.h"
+
+namespace pgraft::transport {
+
+Session::Session(Environment* env, SessionOwner* owner, tcp::socket socket)
+    : env_(env), owner_(owner), deadline_(env->io) {
+  asio::error_code error;
+  const tcp::endpoint remote = socket.remote_endpoint(error);
+  remote_ = error ? "unknown address" : remote.address().to_string();
+  stream_ = std::make_unique<Stream>(std::move(socket), static_cast<StreamOwner*>(this));
+  stream_->start_reading();
+  deadline_.expires_after(env->config.handshake_timeout);
+  deadline_.async_wait(alive_.guard([this](asio::error_code cancelled) {
+    if (!cancelled) end("");
+  }));
+}
+
+std::string Session::name() const {
+  return peer_ == 0 ? remote_ : "node " + std::to_string(peer_) + " (" + remote_ + ")";
+}
+
+void Session::close() {
+  if (state_ == State::kClosed) return;
+  state_ = State::kClosed;
+  alive_.renew();
+  stream_.reset();
+  owner_->on_session_end(this);
+}
+
+void Session::end(const std::string& garbage) {
+  if (!garbage.empty()) env_->refusals.report(name(), garbage);
+  close();
+}
+
+void Session::on_frame(Frame frame) {
+  switch (state_) {
+    case State::kFirstFrame: return on_first_frame(frame);
+    case State::kMessages:
+      if (frame.type == FrameType::kMessages) return on_messages(frame);
+      if (frame.type == FrameType::kReport) return on_report(frame);
+      return end("sent a frame that does not belong here, type " +
+                 std::to_string(static_cast<int>(frame.type)));
+    case State::kClosing:
+    case State::kClosed: return;
+  }
+}
+
+void Session::on_first_frame(const Frame& frame) {
+  switch (frame.type) {
+    case FrameType::kHello: return on_hello(frame);
+    case FrameType::kQueryIdentity:
+      return answer_and_close(FrameType::kIdentity, encode(env_->self()));
+    case FrameType::kQueryStatus:
+      return answer_and_close(FrameType::kStatus, encode(env_->handler->on_status_request()));
+    default:
+      return end("began with a frame of type " + std::to_string(static_cast<int>(frame.type)));
+  }
+}
+
+void Session::on_hello(const Frame& frame) {
+  const Result<Hello> hello = decode_hello(frame.payload);
+  if (!hello.is_ok()) return end(hello.status().message());
+  const Identity self = env_->self();
+  const raft::NodeId id = hello->identity.node_id;
+  if (Status s = check_hello(self, *hello, owner_->known_incarnation(id)); !s.is_ok()) {
+    remote_ = "node " + std::to_string(id) + " (" + remote_ + ")";
+    return refuse(s.message());
+  }
+  peer_ = id;
+  state_ = State::kMessages;
+  deadline_.cancel();
+  stream_->set_max_payload(kMaxFrameBytes);
+  stream_->write(encode_frame(FrameType::kWelcome, encode(self)));
+  env_->handler->on_greeted(hello->identity);
+  owner_->on_greeted(this);
+}
+
+void Session::on_messages(const Frame& frame) {
+  Result<std::vector<raft::Message>> messages = decode_messages(frame.payload);
+  if (!messages.is_ok()) return end(messages.status().message());
+  const bool own = std::all_of(messages->begin(), messages->end(),
+                               [this](const raft::Message& m) { return m.from == peer_; });
+  if (!own) return end("sent a message in the name of another node");
+  if (!messages->empty()) env_->handler->on_messages(std::move(*messages));
+}
+
+void Session::on_report(const Frame& frame) {
+  const Result<failover::Report> report = decode_report(frame.payload);
+  if (!report.is_ok()) return end(report.status().message());
+  if (report->from != peer_) return end("sent a report in the name of another node");
+  env_->handler->on_report(*report);
+}
+
+void Session::refuse(const std::string& reason) {
+  env_->refusals.report(name(), reason);
+  answer_and_close(FrameType::kRefused, clean_reason(reason));
+}
+
+// Closing with input unread would reset the connection and could destroy the answer on its way: so
+// the rest is read and thrown away until the other side closes or the deadline is over.
+void Session::answer_and_close(FrameType type, const std::string& payload) {
+  state_ = State::kClosing;
+  stream_->discard_input();
+  stream_->write(encode_frame(type, payload));
+}
+
+void Session::on_written() {
+  if (state_ == State::kClosing) stream_->shutdown_send();
+}
+
+void Session::on_stream_end(StreamEnd how, const Status& why) {
+  if (state_ == State::kFirstFrame && why.code() == Code::kMismatch) {
+    // Another protocol version. The stream has stopped reading; its deadline closes it.
+    return refuse(why.message());
+  }
+  if (how == StreamEnd::kProtocol) return end(why.message());
+  if (how == StreamEnd::kLost && state_ == State::kMessages) {
+    env_->handler->on_peer_lost(peer_, why.message());
+  }
+  close();
+}
+
+}  // namespace pgraft::transport

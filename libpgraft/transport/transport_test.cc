@@ -1,0 +1,593 @@
+// The transport over real loopback sockets. What is waited for is a condition; only what must not
+// happen is waited for by time.
+
+#include "libpgraft/transport/transport.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <asio.hpp>
+#include <condition_variable>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include "libpgraft/transport/codec.h"
+#include "libpgraft/transport/frame.h"
+#include "libpgraft/transport/test_data.h"
+
+namespace pgraft::transport {
+namespace {
+
+using namespace std::chrono_literals;
+using asio::ip::tcp;
+using raft::Message;
+using raft::MessageType;
+using raft::NodeId;
+using testing::HasSubstr;
+
+constexpr auto kPatience = 30s;  // for what must happen
+constexpr auto kQuiet = 300ms;   // for what must not
+
+class Recorder final : public Handler {
+ public:
+  void on_messages(std::vector<Message> got) override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (Message& m : got) messages.push_back(std::move(m));
+    changed_.notify_all();
+  }
+  void on_report(const failover::Report& report) override {
+    record([&] { reports.push_back(report); });
+  }
+  void on_peer_lost(NodeId id, const std::string& reason) override {
+    record([&] { lost.emplace_back(id, reason); });
+  }
+  void on_refused(const std::string& peer, const std::string& reason) override {
+    record([&] { refused.push_back(peer + ": " + reason); });
+  }
+  void on_snapshot_sent(NodeId id, bool ok) override {
+    record([&] { snapshots.emplace_back(id, ok); });
+  }
+  ClusterStatus on_status_request() override { return test::some_status(); }
+
+  // Waits until `condition`, evaluated under the lock, holds.
+  template <class F>
+  bool wait(F condition, std::chrono::milliseconds patience = kPatience) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    return changed_.wait_for(lock, patience, condition);
+  }
+  bool wait_refused(const std::string& part) {
+    return wait([&] {
+      return std::any_of(refused.begin(), refused.end(),
+                         [&](const std::string& r) { return r.find(part) != std::string::npos; });
+    });
+  }
+  bool wait_message(std::uint64_t stamp) {
+    return wait([&] {
+      return std::any_of(messages.begin(), messages.end(),
+                         [&](const Message& m) { return m.stamp == stamp; });
+    });
+  }
+
+  std::vector<Message> messages;
+  std::vector<failover::Report> reports;
+  std::vector<std::pair<NodeId, std::string>> lost;
+  std::vector<std::string> refused;
+  std::vector<std::pair<NodeId, bool>> snapshots;
+
+ private:
+  template <class F>
+  void record(F f) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    f();
+    changed_.notify_all();
+  }
+  std::mutex mutex_;
+  std::condition_variable changed_;
+};
+
+bool eventually(const std::function<bool()>& condition) {
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  while (std::chrono::steady_clock::now() < deadline) {
+    if (condition()) return true;
+    std::this_thread::sleep_for(2ms);
+  }
+  return condition();
+}
+
+Config local_config(std::uint16_t port = 0) {
+  Config config;
+  config.listen_address = "127.0.0.1";
+  config.listen_port = port;
+  return config;
+}
+
+struct Node {
+  explicit Node(NodeId id, Config config = local_config())
+      : Node(test::some_identity(id), config) {}
+  Node(Identity identity, Config config) : self(std::move(identity)) {
+    auto started = Transport::start(config, self, &got);
+    if (!started.is_ok()) ADD_FAILURE() << started.status().to_string();
+    if (started.is_ok()) transport = std::move(*started);
+  }
+  PeerAddress address() const {
+    return {self.node_id, self.incarnation, "127.0.0.1", transport->port()};
+  }
+  bool connected(NodeId id) const { return transport->peer_stats(id).connected; }
+
+  Identity self;
+  Recorder got;
+  std::unique_ptr<Transport> transport;
+};
+
+Message message_to(NodeId from, NodeId to, std::uint64_t stamp,
+                   MessageType type = MessageType::kHeartbeat) {
+  Message m;
+  m.type = type;
+  m.from = from;
+  m.to = to;
+  m.stamp = stamp;
+  return m;
+}
+
+void connect(Node& a, Node& b) {
+  a.transport->set_peers({b.address()});
+  ASSERT_TRUE(eventually([&] { return a.connected(b.self.node_id); }))
+      << a.transport->peer_stats(b.self.node_id).last_error;
+}
+
+// A plain socket, for saying what no transport says.
+class RawClient {
+ public:
+  explicit RawClient(std::uint16_t port) : socket_(io_) {
+    socket_.connect({asio::ip::make_address("127.0.0.1"), port});
+  }
+  void say(const std::string& bytes) {
+    asio::error_code ignored;
+    asio::write(socket_, asio::buffer(bytes), ignored);
+  }
+  // What arrives until the other side closes.
+  std::string hear_all() {
+    std::string out;
+    asio::error_code end;
+    asio::read(socket_, asio::dynamic_buffer(out), end);
+    return out;
+  }
+
+ private:
+  asio::io_context io_;
+  tcp::socket socket_;
+};
+
+TEST(Transport, CarriesEveryFieldOfEveryMessageTypeInOrder) {
+  Node a(1), b(2);
+  connect(a, b);
+  const std::vector<Message> all = test::every_message();
+  for (const Message& m : all) a.transport->send(m);
+  ASSERT_TRUE(b.got.wait([&] { return b.got.messages.size() == all.size(); }));
+  test::expect_same(b.got.messages, all);
+  EXPECT_TRUE(a.got.wait([&] { return !a.got.snapshots.empty(); }));
+  EXPECT_EQ(a.got.snapshots, (std::vector<std::pair<NodeId, bool>>{{2, true}}));
+  a.transport->send_report(2, test::some_report());
+  ASSERT_TRUE(b.got.wait([&] { return !b.got.reports.empty(); }));
+  EXPECT_EQ(b.got.reports[0], test::some_report());
+}
+
+TEST(Transport, SendsManyMessagesInFewWritesAndLosesNone) {
+  Node a(1), b(2);
+  a.transport->set_peers({b.address()});
+  for (std::uint64_t i = 1; i <= 3000; ++i) a.transport->send(message_to(1, 2, i));
+  ASSERT_TRUE(b.got.wait([&] { return b.got.messages.size() == 3000; }));
+  for (std::uint64_t i = 1; i <= 3000; ++i) ASSERT_EQ(b.got.messages[i - 1].stamp, i);
+  EXPECT_TRUE(eventually([&] { return a.transport->peer_stats(2).messages_sent == 3000; }));
+  EXPECT_EQ(a.transport->peer_stats(2).messages_dropped, 0u);
+}
+
+TEST(Transport, CarriesABigSnapshot) {
+  Node a(1), b(2);
+  connect(a, b);
+  auto snapshot = std::make_shared<raft::Snapshot>();
+  snapshot->meta.index = 1;
+  for (int i = 0; i < (20 << 20); ++i) snapshot->data.push_back(static_cast<char>(i * 7 >> 3));
+  Message m = message_to(1, 2, 1, MessageType::kSnapshot);
+  m.snapshot = snapshot;
+  a.transport->send(m);
+  ASSERT_TRUE(b.got.wait_message(1));
+  EXPECT_TRUE(*b.got.messages[0].snapshot == *snapshot);
+  ASSERT_TRUE(a.got.wait([&] { return !a.got.snapshots.empty(); }));
+  EXPECT_TRUE(a.got.snapshots[0].second);
+}
+
+TEST(Transport, TooBigAMessageIsDroppedAndSaidSo) {
+  Node a(1), b(2);
+  connect(a, b);
+  auto snapshot = std::make_shared<raft::Snapshot>();
+  snapshot->data.resize(kMaxFrameBytes);
+  Message m = message_to(1, 2, 1, MessageType::kSnapshot);
+  m.snapshot = snapshot;
+  a.transport->send(m);
+  ASSERT_TRUE(a.got.wait([&] { return !a.got.snapshots.empty(); }));
+  EXPECT_FALSE(a.got.snapshots[0].second);
+  EXPECT_THAT(a.transport->peer_stats(2).last_error, HasSubstr("over the limit of a frame"));
+  a.transport->send(message_to(1, 2, 2));
+  EXPECT_TRUE(b.got.wait_message(2));
+}
+
+TEST(Transport, SnapshotToNobodyIsReportedAsNotSent) {
+  Node a(1);
+  a.transport->send(message_to(1, 9, 1, MessageType::kSnapshot));
+  ASSERT_TRUE(a.got.wait([&] { return !a.got.snapshots.empty(); }));
+  EXPECT_EQ(a.got.snapshots[0], (std::pair<NodeId, bool>{9, false}));
+  a.transport->send(message_to(1, 1, 1));  // to itself: dropped
+  EXPECT_FALSE(a.got.wait([&] { return !a.got.messages.empty(); }, kQuiet));
+}
+
+struct Mismatch {
+  const char* name;
+  std::function<void(Identity*, Identity*, PeerAddress*)>
+      change;  // initiator, acceptor, what the initiator expects
+  const char* reason;
+};
+
+TEST(Transport, MismatchIsRefusedWithTheSameReasonOnBothSides) {
+  const Mismatch mismatches[] = {
+      {"cluster name", [](Identity*, Identity* b, PeerAddress*) { b->cluster_name = "other"; },
+       "node 1 is of cluster \"cluster\", node 2 is of cluster \"other\""},
+      {"cluster id", [](Identity*, Identity* b, PeerAddress*) { b->cluster_id = 78; },
+       "node 1 has cluster id 77, node 2 has cluster id 78"},
+      {"incarnation", [](Identity*, Identity*, PeerAddress* to) { to->incarnation = 999; },
+       "node 1 knows node 2 with incarnation 999, it has 102"},
+      {"node id", [](Identity*, Identity*, PeerAddress* to) { to->id = 3; },
+       "node 1 looks for node 3 at the address of node 2"},
+      {"same id", [](Identity*, Identity* b, PeerAddress*) { b->node_id = 1; },
+       "two nodes have the same id"},
+      {"no cluster, incarnation not named",
+       [](Identity*, Identity* b, PeerAddress* to) { b->cluster_id = 0, to->incarnation = 0; },
+       "node 2 is not part of a cluster yet"},
+  };
+  for (const Mismatch& m : mismatches) {
+    SCOPED_TRACE(m.name);
+    Identity one = test::some_identity(1), two = test::some_identity(2);
+    PeerAddress to{2, two.incarnation, "127.0.0.1", 0};
+    m.change(&one, &two, &to);
+    Node a(one, local_config()), b(two, local_config());
+    to.port = b.transport->port();
+    a.transport->set_peers({to});
+    EXPECT_TRUE(a.got.wait_refused(m.reason));
+    EXPECT_TRUE(b.got.wait_refused(m.reason));
+    EXPECT_FALSE(a.connected(to.id));
+    EXPECT_GE(a.transport->refused_connections(), 1u);
+    EXPECT_GE(b.transport->refused_connections(), 1u);
+  }
+}
+
+TEST(Transport, AcceptorKnowingAnotherIncarnationRefuses) {
+  Node a(1), b(2);
+  PeerAddress stale = a.address();
+  stale.incarnation = 555;
+  b.transport->set_peers({stale});
+  ASSERT_TRUE(eventually([&] { return b.transport->refused_connections() > 0; }));
+  a.transport->set_peers({b.address()});
+  EXPECT_TRUE(a.got.wait_refused("node 2 knows node 1 with incarnation 555, it has 101"));
+}
+
+TEST(Transport, SameRefusalIsNotRepeated) {
+  Identity other = test::some_identity(2);
+  other.cluster_name = "other";
+  Node a(1), b(other, local_config());
+  a.transport->set_peers({b.address()});
+  ASSERT_TRUE(eventually([&] { return a.transport->refused_connections() >= 3; }));
+  EXPECT_TRUE(a.got.wait([&] { return a.got.refused.size() == 1; }));
+}
+
+TEST(Transport, NodeWithoutAClusterIsReachedByItsIncarnation) {
+  Identity fresh = test::some_identity(2);
+  fresh.cluster_id = 0;
+  Node a(1), b(fresh, local_config());
+  connect(a, b);
+  a.transport->send(message_to(1, 2, 5));
+  EXPECT_TRUE(b.got.wait_message(5));
+}
+
+TEST(Transport, OtherProtocolVersionIsToldWhy) {
+  Node a(1);
+  std::string hello = encode_frame(FrameType::kHello, encode(Hello{test::some_identity(2), 1, 0}));
+  hello[4] = 9;
+  RawClient client(a.transport->port());
+  client.say(hello);
+  EXPECT_TRUE(a.got.wait_refused("speaks protocol version 9, this one speaks 1"));
+  EXPECT_THAT(client.hear_all(), HasSubstr("speaks protocol version 9"));
+}
+
+// A server that says `answer` to whoever connects.
+class RawServer {
+ public:
+  explicit RawServer(std::string answer)
+      : acceptor_(io_, {asio::ip::make_address("127.0.0.1"), 0}), answer_(std::move(answer)) {
+    accept();
+    thread_ = std::thread([this] { io_.run(); });
+  }
+  ~RawServer() {
+    io_.stop();
+    thread_.join();
+  }
+  std::uint16_t port() const { return acceptor_.local_endpoint().port(); }
+
+ private:
+  void accept() {
+    acceptor_.async_accept([this](asio::error_code error, tcp::socket socket) {
+      if (error) return;
+      asio::error_code ignored;
+      asio::write(socket, asio::buffer(answer_), ignored);
+      sockets_.push_back(std::move(socket));
+      accept();
+    });
+  }
+  asio::io_context io_;
+  tcp::acceptor acceptor_;
+  const std::string answer_;
+  std::vector<tcp::socket> sockets_;
+  std::thread thread_;
+};
+
+TEST(Transport, RefusalByAnotherProtocolVersionIsUnderstood) {
+  std::string refusal = encode_frame(FrameType::kRefused, "too old");
+  refusal[4] = 9;
+  // The checksum covers the version.
+  const std::string welcome = [] {
+    std::string w = encode_frame(FrameType::kWelcome, "");
+    w[4] = 9;
+    return w;
+  }();
+  RawServer server(welcome);
+  Node a(1);
+  a.transport->set_peers({{2, 0, "127.0.0.1", server.port()}});
+  EXPECT_TRUE(a.got.wait_refused("speaks protocol version 9"));
+}
+
+TEST(Transport, GarbageClosesTheConnectionAndNothingElse) {
+  Node a(1), b(2);
+  connect(b, a);
+  for (const char* garbage :
+       {"GET / HTTP/1.1\r\n\r\n", "\x16\x03\x01\x02", "PGRFxxxxxxxxxxxxxxxxxxxx"}) {
+    RawClient client(a.transport->port());
+    client.say(garbage);
+    client.hear_all();  // returns: it was closed
+  }
+  EXPECT_TRUE(a.got.wait_refused("127.0.0.1: received bytes that are not pgraft's protocol"));
+  b.transport->send(message_to(2, 1, 3));
+  EXPECT_TRUE(a.got.wait_message(3));
+  EXPECT_TRUE(a.got.lost.empty());
+}
+
+TEST(Transport, OversizedFrameIsRefusedBeforeItArrives) {
+  Node a(1);
+  std::string header = encode_frame(FrameType::kHello, "");
+  header.replace(8, 4, "\xff\xff\xff\x7f");
+  RawClient client(a.transport->port());
+  client.say(header);
+  EXPECT_EQ(client.hear_all(), "");
+  EXPECT_TRUE(a.got.wait_refused("2147483647 bytes, the limit is"));
+}
+
+TEST(Transport, MessageInAnothersNameClosesTheConnection) {
+  Node a(1);
+  RawClient client(a.transport->port());
+  client.say(encode_frame(FrameType::kHello, encode(Hello{test::some_identity(2), 1, 0})) +
+             encode_frame(FrameType::kMessages, encode(std::vector<Message>{message_to(3, 1, 1)})));
+  client.hear_all();
+  EXPECT_TRUE(a.got.wait_refused("in the name of another node"));
+  EXPECT_TRUE(a.got.messages.empty());
+}
+
+TEST(Transport, SilentConnectionIsClosed) {
+  Config config = local_config();
+  config.handshake_timeout = 50ms;
+  Node a(1, config);
+  RawClient client(a.transport->port());
+  EXPECT_EQ(client.hear_all(), "");
+}
+
+TEST(Transport, ConnectionsOverTheLimitAreClosed) {
+  Config config = local_config();
+  config.max_incoming_connections = 2;
+  Node a(1, config);
+  RawClient first(a.transport->port()), second(a.transport->port()), third(a.transport->port());
+  EXPECT_EQ(third.hear_all(), "");
+  EXPECT_TRUE(a.got.wait_refused("too many incoming connections, the limit is 2"));
+}
+
+TEST(Transport, LostPeerIsToldAtOnceOnBothKindsOfConnection) {
+  Node a(1), c(3);
+  {
+    Node b(2);
+    connect(a, b);
+    connect(b, c);
+  }
+  EXPECT_TRUE(a.got.wait([&] { return !a.got.lost.empty() && a.got.lost[0].first == 2; }));
+  EXPECT_TRUE(c.got.wait([&] { return !c.got.lost.empty() && c.got.lost[0].first == 2; }));
+  // And once more when its port is found closed.
+  EXPECT_TRUE(a.got.wait([&] { return a.got.lost.size() == 2; }));
+  EXPECT_THAT(a.got.lost[1].second, HasSubstr("connection refused"));
+}
+
+TEST(Transport, SilenceIsNotLoss) {
+  RawServer silent("");
+  Config config = local_config();
+  config.handshake_timeout = 30ms;
+  Node a(1, config), b(2);
+  a.transport->set_peers({b.address(), {3, 0, "127.0.0.1", silent.port()}});
+  ASSERT_TRUE(eventually([&] { return a.connected(2); }));
+  ASSERT_TRUE(eventually([&] {
+    return a.transport->peer_stats(3).last_error.find("timed out") != std::string::npos;
+  }));
+  EXPECT_FALSE(a.got.wait([&] { return !a.got.lost.empty(); }, kQuiet));
+}
+
+TEST(Transport, ReconnectsAfterThePeerRestartedOnItsPort) {
+  Node a(1);
+  auto b = std::make_unique<Node>(2);
+  connect(a, *b);
+  const Config same_port = local_config(b->transport->port());
+  b.reset();
+  ASSERT_TRUE(eventually([&] { return !a.connected(2); }));
+  b = std::make_unique<Node>(2, same_port);
+  ASSERT_TRUE(eventually([&] { return a.connected(2); }));
+  a.transport->send(message_to(1, 2, 8));
+  EXPECT_TRUE(b->got.wait_message(8));
+}
+
+TEST(Transport, GreetingFromAPeerEndsTheBackOff) {
+  Config patient = local_config();
+  patient.reconnect_min = patient.reconnect_max = 10min;
+  Node a(1, patient);
+  auto b = std::make_unique<Node>(2);
+  connect(a, *b);
+  const Config same_port = local_config(b->transport->port());
+  b.reset();
+  ASSERT_TRUE(eventually([&] { return !a.connected(2); }));
+  b = std::make_unique<Node>(2, same_port);
+  b->transport->set_peers({a.address()});
+  EXPECT_TRUE(eventually([&] { return a.connected(2); }));
+}
+
+TEST(Transport, UnchangedPeersKeepTheirConnections) {
+  Node a(1), b(2), c(3);
+  connect(a, b);
+  a.transport->set_peers({b.address(), c.address()});
+  ASSERT_TRUE(eventually([&] { return a.connected(3); }));
+  EXPECT_TRUE(b.got.lost.empty());
+  a.transport->set_peers({c.address()});
+  EXPECT_TRUE(
+      b.got.wait([&] { return !b.got.lost.empty(); }));  // that is what a dropped one looks like
+  EXPECT_TRUE(c.got.lost.empty());
+  EXPECT_TRUE(a.got.lost.empty());
+}
+
+TEST(Transport, PeerThatStopsReadingIsBoundedAndBlocksNobody) {
+  const std::string welcome = [] {
+    return encode_frame(FrameType::kWelcome, encode(test::some_identity(2)));
+  }();
+  RawServer stuck(welcome);
+  Config config = local_config();
+  config.max_queued_messages = 50;
+  Node a(1, config), c(3);
+  a.transport->set_peers({{2, 102, "127.0.0.1", stuck.port()}, c.address()});
+  ASSERT_TRUE(eventually([&] { return a.connected(2) && a.connected(3); }));
+  Message big = message_to(1, 2, 1, MessageType::kAppend);
+  big.entries.push_back({1, 1, raft::EntryType::kNormal, std::string(1 << 20, 'x')});
+  ASSERT_TRUE(eventually([&] {
+    a.transport->send(big);
+    return a.transport->peer_stats(2).messages_dropped >= 20;
+  }));
+  a.transport->send(message_to(1, 3, 9));
+  EXPECT_TRUE(c.got.wait_message(9));
+}
+
+TEST(Transport, SnapshotThatCanNotLeaveIsReportedAsNotSent) {
+  Node a(1);
+  std::uint16_t closed = 0;
+  {
+    Node b(2);
+    closed = b.transport->port();
+  }
+  a.transport->set_peers({{2, 0, "127.0.0.1", closed}});
+  a.transport->send(message_to(1, 2, 1, MessageType::kSnapshot));
+  ASSERT_TRUE(a.got.wait([&] { return !a.got.snapshots.empty(); }));
+  EXPECT_EQ(a.got.snapshots[0], (std::pair<NodeId, bool>{2, false}));
+}
+
+TEST(Transport, HostNamesAreResolved) {
+  Node a(1), b(2);
+  PeerAddress to = b.address();
+  to.host = "localhost";
+  a.transport->set_peers({to});
+  EXPECT_TRUE(eventually([&] { return a.connected(2); }));
+}
+
+TEST(Transport, PortInUseIsSaid) {
+  Node a(1);
+  Recorder got;
+  const auto second = Transport::start(local_config(a.transport->port()), a.self, &got);
+  EXPECT_EQ(second.status().code(), Code::kIo);
+  EXPECT_EQ(second.status().message(),
+            "could not listen on 127.0.0.1:" + std::to_string(a.transport->port()) +
+                ": address already in use");
+}
+
+TEST(Transport, StopIsFinalAndMayBeRepeated) {
+  Node a(1), b(2);
+  connect(a, b);
+  a.transport->stop();
+  a.transport->stop();
+  a.transport->send(message_to(1, 2, 1));
+  a.transport->set_peers({});
+  EXPECT_TRUE(b.got.wait([&] { return !b.got.lost.empty(); }));
+  EXPECT_TRUE(a.got.lost.empty());
+}
+
+TEST(Transport, SendingFromManyThreadsWhilePeersChange) {
+  Node a(1), b(2), c(3);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      for (std::uint64_t i = 0; i < 500; ++i) a.transport->send(message_to(1, 2 + i % 2, i + 1));
+    });
+  }
+  for (int i = 0; i < 50; ++i) {
+    a.transport->set_peers(i % 2 == 0 ? std::vector<PeerAddress>{b.address(), c.address()}
+                                      : std::vector<PeerAddress>{b.address()});
+    a.transport->set_identity(a.self);
+  }
+  for (std::thread& thread : threads) thread.join();
+  ASSERT_TRUE(eventually([&] { return a.connected(2); }));
+  a.transport->send(message_to(1, 2, 4711));
+  EXPECT_TRUE(b.got.wait_message(4711));
+}
+
+TEST(Query, GivesIdentityAndStatus) {
+  Node a(3);
+  const auto identity = query_identity("127.0.0.1", a.transport->port(), kPatience);
+  ASSERT_TRUE(identity.is_ok()) << identity.status().to_string();
+  test::expect_same(*identity, a.self);
+  const auto status = query_status("localhost", a.transport->port(), kPatience);
+  ASSERT_TRUE(status.is_ok()) << status.status().to_string();
+  test::expect_same(*status, test::some_status());
+  EXPECT_TRUE(a.got.refused.empty());
+  EXPECT_TRUE(a.got.lost.empty());
+}
+
+TEST(Query, ClosedPortIsUnavailableWithAddressAndCause) {
+  std::uint16_t closed = 0;
+  {
+    Node a(1);
+    closed = a.transport->port();
+  }
+  const auto answer = query_status("127.0.0.1", closed, kPatience);
+  EXPECT_EQ(answer.status().code(), Code::kUnavailable);
+  EXPECT_EQ(answer.status().message(),
+            "could not reach 127.0.0.1:" + std::to_string(closed) + ": connection refused");
+}
+
+TEST(Query, SilentPortTimesOut) {
+  RawServer silent("");
+  const auto answer = query_identity("127.0.0.1", silent.port(), 50ms);
+  EXPECT_EQ(answer.status().code(), Code::kUnavailable);
+  EXPECT_THAT(answer.status().message(), HasSubstr("no answer within 50 ms"));
+}
+
+TEST(Query, AnotherProtocolIsSaid) {
+  RawServer other("SSH-2.0-OpenSSH\r\n");
+  const auto answer = query_identity("127.0.0.1", other.port(), kPatience);
+  EXPECT_EQ(answer.status().code(), Code::kUnavailable);
+  EXPECT_THAT(answer.status().message(), HasSubstr("not pgraft's protocol"));
+}
+
+TEST(Query, UnknownHostIsUnavailable) {
+  const auto answer = query_identity("no-such-host.invalid", 1, kPatience);
+  EXPECT_EQ(answer.status().code(), Code::kUnavailable);
+  EXPECT_THAT(answer.status().message(), HasSubstr("no-such-host.invalid"));
+}
+
+}  // namespace
+}  // namespace pgraft::transport
