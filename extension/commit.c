@@ -15,6 +15,7 @@
 #include "replication/syncrep.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
+#include "storage/ipc.h"
 #include "tcop/dest.h"
 #include "tcop/tcopprot.h"
 
@@ -25,8 +26,8 @@
 static volatile sig_atomic_t in_commit = false;
 
 static bool handler_installed = false;
-static bool raised = false;		/* synchronous_commit has been raised for this window */
-static int	chosen_synchronous_commit;	/* valid while `raised` */
+static bool replaced = false;	/* synchronous_commit is ours for this window */
+static int	chosen_synchronous_commit;	/* the session's; valid while `replaced` */
 static bool weak = false;		/* of this window: a weaker commit is wanted and allowed */
 static bool wrote_wal = false;	/* the transaction had written WAL when its commit began */
 
@@ -67,12 +68,29 @@ set_synchronous_commit(int level)
 	assign_synchronous_commit(level, NULL); /* sets what syncrep.c waits for */
 }
 
+static void
+replace_synchronous_commit(int level)
+{
+	if (!replaced)
+		chosen_synchronous_commit = synchronous_commit;
+	replaced = true;
+	set_synchronous_commit(level);
+}
+
 void
 pgraft_commit_window_open(void)
 {
 	weak = false;
 	if (!concerned())
 		return;
+
+	if (proc_exit_inprogress)
+	{
+		/* An ending session drops its temporary tables. Nobody is answered, and nothing could end a wait for a quorum that is not there. */
+		weak = true;
+		replace_synchronous_commit(SYNCHRONOUS_COMMIT_LOCAL_FLUSH);
+		return;
+	}
 
 	install_handler();
 	in_commit = true;			/* before the check: a cancel between the two would be left pending and end the wait (M11) */
@@ -90,11 +108,7 @@ pgraft_commit_window_open(void)
 		if (pgraft_allow_weak_commit)
 			weak = true;
 		else
-		{
-			chosen_synchronous_commit = synchronous_commit;
-			raised = true;
-			set_synchronous_commit(SYNCHRONOUS_COMMIT_REMOTE_FLUSH);
-		}
+			replace_synchronous_commit(SYNCHRONOUS_COMMIT_REMOTE_FLUSH);
 	}
 }
 
@@ -102,9 +116,9 @@ void
 pgraft_commit_window_close(void)
 {
 	in_commit = false;
-	if (raised)
+	if (replaced)
 	{
-		raised = false;
+		replaced = false;
 		set_synchronous_commit(chosen_synchronous_commit);
 	}
 }

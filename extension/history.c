@@ -1,13 +1,15 @@
 /*
- * history.c: reading timeline history files (history.h).
+ * history.c: timeline histories, from files and from the promotions in the log (history.h).
  */
-#include "history.h"
+#include "pgraft.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "access/xlog_internal.h"
 #include "storage/fd.h"
+
+#include "history.h"
 
 /* A history has one short line for each switch; more than this is no history. */
 #define HISTORY_BYTES_MAX (1024 * 1024)
@@ -101,4 +103,72 @@ pgraft_history_highest(void)
 	}
 	FreeDir(directory);
 	return highest;
+}
+
+static const PgraftPromotion *
+find_promotion(const PgraftPromotion *promotions, int count, TimeLineID timeline)
+{
+	for (int i = count - 1; i >= 0; i--)
+	{
+		if (promotions[i].timeline == timeline)
+			return &promotions[i];
+	}
+	return NULL;
+}
+
+/* The lines of `timeline`'s history into `content`; false when the promotions do not lead down to a timeline whose history is on disk, or to the first one. */
+static bool
+append_history(StringInfo content, const PgraftPromotion *promotions, int count, TimeLineID timeline, int depth)
+{
+	const PgraftPromotion *promotion = find_promotion(promotions, count, timeline);
+	char	   *file;
+
+	if (promotion == NULL)
+	{
+		if (timeline == 1)
+			return true;
+		file = pgraft_history_read(timeline);
+		if (file == NULL || pgraft_history_is_reserved(file))
+			return false;
+		appendStringInfoString(content, file);
+		if (content->len > 0 && content->data[content->len - 1] != '\n')
+			appendStringInfoChar(content, '\n');
+		return true;
+	}
+	if (!promotion->done || promotion->parent == 0 || promotion->parent >= timeline || depth > PGRAFT_KEPT_PROMOTIONS ||
+		!append_history(content, promotions, count, promotion->parent, depth + 1))
+		return false;
+	appendStringInfo(content, "%u\t%X/%X\tpromoted by pgraft\n", promotion->parent, LSN_FORMAT_ARGS(promotion->switch_lsn));
+	return true;
+}
+
+bool
+pgraft_history_from_log(TimeLineID timeline, StringInfo content)
+{
+	PgraftReceiverShared *shared = &pgraft_shared->receiver;
+	PgraftPromotion *promotions = palloc(sizeof(shared->promotions));
+	const PgraftPromotion *promotion;
+	bool		known;
+	int			count;
+
+	SpinLockAcquire(&shared->mutex);
+	count = shared->promotions_count;
+	memcpy(promotions, shared->promotions, sizeof(shared->promotions));
+	SpinLockRelease(&shared->mutex);
+
+	promotion = find_promotion(promotions, count, timeline);
+	known = promotion != NULL;
+	if (known && !promotion->done)
+	{
+		/* Given up for certain only if a later one was completed; the newest may be complete at the leader and just not be known here yet. */
+		known = false;
+		for (int i = 0; i < count && !known; i++)
+			known = promotions[i].done && promotions[i].timeline > timeline;
+		if (known)
+			appendStringInfoString(content, PGRAFT_RESERVED_MARK "\n");
+	}
+	else if (known)
+		known = append_history(content, promotions, count, timeline, 0);
+	pfree(promotions);
+	return known;
 }

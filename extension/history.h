@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "access/xlogdefs.h"
+#include "lib/stringinfo.h"
 
 #define PGRAFT_RESERVED_MARK "# reserved by pgraft"
 
@@ -26,5 +27,8 @@ extern bool pgraft_history_last_line(const char *content, TimeLineID *parent, XL
 
 /* Greatest id of a file in pg_wal; 0 none. */
 extern TimeLineID pgraft_history_highest(void);
+
+/* What the log of the cluster knows: the history of a completed promotion, the mark for one that was given up; false when it does not know. */
+extern bool pgraft_history_from_log(TimeLineID timeline, StringInfo content);
 
 #endif

@@ -327,43 +327,6 @@ receiver_send(WalReceiverConn *connection, const char *buffer, int length)
 
 /* ---- histories ---- */
 
-static const PgraftPromotion *
-find_promotion(const PgraftPromotion *promotions, int count, TimeLineID timeline)
-{
-	for (int i = count - 1; i >= 0; i--)
-	{
-		if (promotions[i].timeline == timeline)
-			return &promotions[i];
-	}
-	return NULL;
-}
-
-/* The lines of `timeline`'s history into `content`; false when the promotions do not lead down to a timeline whose history is on disk, or to the first one. */
-static bool
-append_history(StringInfo content, const PgraftPromotion *promotions, int count, TimeLineID timeline, int depth)
-{
-	const PgraftPromotion *promotion = find_promotion(promotions, count, timeline);
-	char	   *file;
-
-	if (promotion == NULL)
-	{
-		if (timeline == 1)
-			return true;
-		file = pgraft_history_read(timeline);
-		if (file == NULL || pgraft_history_is_reserved(file))
-			return false;
-		appendStringInfoString(content, file);
-		if (content->len > 0 && content->data[content->len - 1] != '\n')
-			appendStringInfoChar(content, '\n');
-		return true;
-	}
-	if (!promotion->done || promotion->parent == 0 || promotion->parent >= timeline || depth > PGRAFT_KEPT_PROMOTIONS ||
-		!append_history(content, promotions, count, promotion->parent, depth + 1))
-		return false;
-	appendStringInfo(content, "%u\t%X/%X\tpromoted by pgraft\n", promotion->parent, LSN_FORMAT_ARGS(promotion->switch_lsn));
-	return true;
-}
-
 /*
  * Rule 5: a follower asks for the file of every id up to the leader's; a leader that is a clone does not have the older ones (POSTGRES.md, M3). What the log knows is
  * supplied from there: the history of a completed promotion, and for an id that was reserved, but not completed, the mark.
@@ -371,36 +334,14 @@ append_history(StringInfo content, const PgraftPromotion *promotions, int count,
 static void
 receiver_read_history(WalReceiverConn *connection, TimeLineID timeline, char **filename, char **content, int *size)
 {
-	PgraftReceiverShared *shared;
-	PgraftPromotion *promotions;
-	const PgraftPromotion *promotion;
 	StringInfoData text;
-	int			count;
 
-	if (!concerned())
-	{
-		(original->walrcv_readtimelinehistoryfile) (connection, timeline, filename, content, size);
-		return;
-	}
-
-	shared = &pgraft_shared->receiver;
-	promotions = palloc(sizeof(shared->promotions));
-	SpinLockAcquire(&shared->mutex);
-	count = shared->promotions_count;
-	memcpy(promotions, shared->promotions, sizeof(shared->promotions));
-	SpinLockRelease(&shared->mutex);
-
-	promotion = find_promotion(promotions, count, timeline);
 	initStringInfo(&text);
-	if (promotion != NULL && !promotion->done)
-		appendStringInfoString(&text, PGRAFT_RESERVED_MARK "\n");
-	else if (promotion == NULL || !append_history(&text, promotions, count, timeline, 0))
+	if (!concerned() || !pgraft_history_from_log(timeline, &text))
 	{
-		pfree(promotions);
 		(original->walrcv_readtimelinehistoryfile) (connection, timeline, filename, content, size);
 		return;
 	}
-	pfree(promotions);
 
 	*filename = palloc(MAXFNAMELEN);
 	TLHistoryFileName(*filename, timeline);

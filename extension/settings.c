@@ -74,7 +74,7 @@ is_address(const char *value)
 	}
 	for (const char *c = value; *c != '\0'; c++)
 	{
-		if ((unsigned char) *c <= ' ' || *c == 0x7f || strchr("'\"\\,/", *c) != NULL)
+		if ((unsigned char) *c <= ' ' || *c == 0x7f || strchr("'\"\\,/=", *c) != NULL)
 		{
 			GUC_check_errdetail("An address is one host name or IP address, without spaces, quotes, commas or a port.");
 			return false;
@@ -285,9 +285,74 @@ define_timing(void)
 							&pgraft_command_timeout, 30000, 100, INT_MAX, PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
 }
 
+/*
+ * A value that stands in postgresql.conf was accepted as text before the module was loaded. If its check fails when the setting is defined, the server only warns and goes
+ * on with the default: with another data_dir or node_id, a node would come up as somebody else. So what was given is compared with what is in force.
+ */
+typedef struct GivenSetting
+{
+	const char *name;
+	int		   *number;			/* one of the two */
+	char	  **text;
+	int			unit;
+	char	   *given;			/* NULL: not set */
+} GivenSetting;
+
+static GivenSetting given_settings[] = {
+	{"pgraft.node_id", &pgraft_node_id, NULL, 0, NULL},
+	{"pgraft.node_name", NULL, &pgraft_node_name, 0, NULL},
+	{"pgraft.cluster_name", NULL, &pgraft_cluster_name, 0, NULL},
+	{"pgraft.listen_address", NULL, &pgraft_listen_address, 0, NULL},
+	{"pgraft.listen_port", &pgraft_listen_port, NULL, 0, NULL},
+	{"pgraft.advertise_address", NULL, &pgraft_advertise_address, 0, NULL},
+	{"pgraft.data_dir", NULL, &pgraft_data_dir_setting, 0, NULL},
+	{"pgraft.replication_conninfo", NULL, &pgraft_replication_conninfo, 0, NULL},
+	{"pgraft.heartbeat_interval", &pgraft_heartbeat_interval, NULL, GUC_UNIT_MS, NULL},
+	{"pgraft.election_timeout", &pgraft_election_timeout, NULL, GUC_UNIT_MS, NULL},
+	{"pgraft.peer_timeout", &pgraft_peer_timeout, NULL, GUC_UNIT_MS, NULL},
+	{"pgraft.health_period_ms", &pgraft_health_period_ms, NULL, GUC_UNIT_MS, NULL},
+	{"pgraft.command_timeout", &pgraft_command_timeout, NULL, GUC_UNIT_MS, NULL},
+	{"pgraft.max_log_entries", &pgraft_max_log_entries, NULL, 0, NULL},
+};
+
+static void
+remember_given(void)
+{
+	for (int i = 0; i < lengthof(given_settings); i++)
+	{
+		const char *value = GetConfigOption(given_settings[i].name, true, false);
+
+		given_settings[i].given = value ? pstrdup(value) : NULL;
+	}
+}
+
+static void
+refuse_rejected(void)
+{
+	for (int i = 0; i < lengthof(given_settings); i++)
+	{
+		const GivenSetting *setting = &given_settings[i];
+		bool		taken;
+		int			number;
+
+		if (setting->given == NULL)
+			continue;
+		if (setting->text != NULL)
+			taken = strcmp(setting->given, *setting->text) == 0;
+		else
+			taken = parse_int(setting->given, &number, setting->unit, NULL) && number == *setting->number;
+		if (!taken)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("invalid value for parameter \"%s\": \"%s\"", setting->name, setting->given),
+					 errhint("The reason is in the warning before this message. Correct the value in postgresql.conf.")));
+	}
+}
+
 void
 pgraft_define_settings(void)
 {
+	remember_given();
 	define_addresses();
 	define_timing();
 	DefineCustomIntVariable("pgraft.max_log_entries",
@@ -302,6 +367,7 @@ pgraft_define_settings(void)
 							 "Lets a session's synchronous_commit go below what makes an acknowledged commit survive a failover.",
 							 "Commits of such a session may be lost when the leader fails.",
 							 &pgraft_allow_weak_commit, false, PGC_SUSET, 0, NULL, NULL, NULL);
+	refuse_rejected();
 }
 
 const char *

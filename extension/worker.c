@@ -8,6 +8,7 @@
  */
 #include "pgraft.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 #include "access/xlog.h"
@@ -18,6 +19,8 @@
 #include "postmaster/interrupt.h"
 #include "postmaster/postmaster.h"
 #include "replication/walreceiver.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/guc.h"
@@ -287,13 +290,63 @@ loosen(const PgraftOrders *o)
 		pgraft_engine_lift_fence(engine, o->term);
 }
 
+static bool
+is_registered_sender(pid_t pid)
+{
+	for (int i = 0; i < PGRAFT_MAX_SENDERS; i++)
+		if (pgraft_shared->sender.senders[i].pid == pid)
+			return true;
+	return false;
+}
+
+/*
+ * Streams that began while the server was in no cluster went past the seams: they know no term, and freezing does not see them. A walsender is registered before it is in
+ * PostgreSQL's array, so one that is only there is such a stream. A walreceiver is registered a moment after its start, hence the second look, but for the time of joining.
+ */
+static void
+end_foreign_streams(bool joining)
+{
+	static pid_t suspected = 0;
+	pid_t		receiver = 0;
+
+	LWLockAcquire(pgraft_shared->lock, LW_SHARED);
+	for (int i = 0; i < max_wal_senders; i++)
+	{
+		pid_t		pid;
+
+		SpinLockAcquire(&WalSndCtl->walsnds[i].mutex);
+		pid = WalSndCtl->walsnds[i].pid;
+		SpinLockRelease(&WalSndCtl->walsnds[i].mutex);
+		if (pid != 0 && !is_registered_sender(pid))
+			kill(pid, SIGTERM);
+	}
+	LWLockRelease(pgraft_shared->lock);
+
+	SpinLockAcquire(&WalRcv->mutex);
+	if (WalRcv->walRcvState != WALRCV_STOPPED)
+		receiver = WalRcv->pid;
+	SpinLockRelease(&WalRcv->mutex);
+	SpinLockAcquire(&pgraft_shared->receiver.mutex);
+	if (receiver == pgraft_shared->receiver.pid)
+		receiver = 0;
+	SpinLockRelease(&pgraft_shared->receiver.mutex);
+	if (receiver != 0 && (joining || receiver == suspected))
+		kill(receiver, SIGTERM);
+	suspected = receiver;
+}
+
 static void
 carry_out(const PgraftOrders *o)
 {
+	static bool joined = false;
+
 	/* A server of no cluster is left alone. */
 	if (!o->member)
 		return;
 	pgraft_store(&pgraft_shared->guard.standalone, 0);
+	if (!joined)
+		end_foreign_streams(true);
+	joined = true;
 
 	tighten(o);
 	if (o->quorum_generation != 0)
@@ -533,6 +586,8 @@ run(WaitEventSet *set)
 		publish();
 		if (periodic)
 			report_problems();
+		if (periodic && orders.member)
+			end_foreign_streams(false);
 		forget_failures(started);
 
 		count = WaitEventSetWait(set, wait_ms(), occurred, lengthof(occurred), PG_WAIT_EXTENSION);

@@ -238,10 +238,14 @@ void Controller::follow_as_standby(const Inputs& in, Orders& next, Requests& req
     return;
   }
   // Rule 9: decided from the history, with all local WAL replayed; not from a stream that fails.
-  // And only once this term's leader was heard: after a restart the stored term may be older than the
-  // WAL, which has followed a later promotion since.
-  if (in.raft.leader == done->node && database.replayed.timeline != 0 &&
-      config_.switches.current && has_diverged(database.replayed, done->timeline, done->history)) {
+  if (database.replayed.timeline != 0 && config_.switches.current &&
+      has_diverged(database.replayed, done->timeline, done->history)) {
+    if (in.raft.leader != done->node) {
+      // After a restart the stored term may be older than the WAL, which has followed a later
+      // promotion since: only a leader that was heard can tell.
+      phase_ = "WAL does not fit node " + std::to_string(done->node) + ", waiting for a leader";
+      return;
+    }
     phase_ = "diverged";
     next.restart = Restart::kRewind;
     next.rewind_source = done->node;
@@ -409,8 +413,10 @@ void Controller::promote(const Inputs& in, const Promotion& promotion, Orders& n
     }
     phase_ = "promoting to timeline " + timeline;
     if (!in_flight_) in_flight_ = InFlight{term_, promotion.timeline, 0, in.now_ticks};
-    if (!database.promote_pending)
-      give_way_when_late(in, requests);  // the host could not signal it
+    // The host could not signal it, or the startup process does not act on it.
+    const auto limit = static_cast<std::uint64_t>(config_.patience) * config_.election_ticks;
+    if (!database.promote_pending || in.now_ticks - in_flight_->tick > 4 * limit)
+      give_way_when_late(in, requests);
     next.promote = promotion.timeline;
     return;
   }

@@ -10,6 +10,12 @@ namespace {
 
 constexpr std::uint64_t kClusterId = 7;
 
+std::string numbers(const std::vector<NodeId>& ids) {
+  std::string text;
+  for (const NodeId id : ids) text += (text.empty() ? "" : " ") + std::to_string(id);
+  return "{" + text + "}";
+}
+
 }  // namespace
 
 struct Cluster::Wire final : node::Outbox {
@@ -23,8 +29,7 @@ struct Cluster::Wire final : node::Outbox {
   void put(NodeId to, std::variant<raft::Message, failover::Report> body) {
     const auto peer = cluster->nodes_.find(to);
     const raft::Incarnation theirs = peer == cluster->nodes_.end() ? 0 : peer->second.incarnation;
-    cluster->network_.push_back(
-        {self, to, cluster->at(self).incarnation, theirs, std::move(body)});
+    cluster->network_.push_back({self, to, cluster->at(self).incarnation, theirs, std::move(body)});
   }
   Cluster* cluster;
   NodeId self;
@@ -205,7 +210,8 @@ void Cluster::tick(NodeId id) {
 void Cluster::campaign(NodeId id) {
   if (!up(id)) return;
   note("campaign " + std::to_string(id));
-  (void)at(id).replica->raft().campaign();  // refused where it must not campaign: then nothing happens
+  (void)at(id).replica->raft().campaign();  // refused where it must not campaign: then nothing
+                                            // happens
   process(id);
 }
 
@@ -234,10 +240,12 @@ NodeId Cluster::rejoin_source(NodeId id) {
   return 0;
 }
 
-// What runs a server: it starts again what asked for a restart, after `prepare`. A crash is not its business: the schedule starts what it crashed.
+// What runs a server: it starts again what asked for a restart, after `prepare`. A crash is not its
+// business: the schedule starts what it crashed.
 bool Cluster::supervise(NodeId id) {
   DatabaseModel& database = this->database(id);
-  if (database.stopped_for() == failover::Restart::kNone && !database.rejoin_pending()) return false;
+  if (database.stopped_for() == failover::Restart::kNone && !database.rejoin_pending())
+    return false;
   if (database.rejoin_pending()) {
     const NodeId source = rejoin_source(id);
     if (source == 0) return false;
@@ -335,24 +343,25 @@ bool Cluster::run_until(const std::set<NodeId>& ids, int ticks, const std::funct
 
 // --- requests
 
+// What was refused at once; ok when it was proposed. The completion may outlive this call.
+Status Cluster::refusal(NodeId leader, const std::function<void(node::Completion)>& request) {
+  const auto result = std::make_shared<Status>();
+  request([result](const Status& s, std::uint64_t) { *result = s; });
+  process(leader);
+  return *result;
+}
+
 Status Cluster::add_member(NodeId leader, NodeId id) {
   if (!up(leader)) return {Code::kUnavailable, "it is down"};
-  Status result;
-  replica(leader).add_member(member(id), [&result](const Status& s, std::uint64_t) {
-    if (s.code() != Code::kUnavailable) result = s;
+  return refusal(leader, [&](node::Completion done) {
+    replica(leader).add_member(member(id), std::move(done));
   });
-  process(leader);
-  return result;
 }
 
 Status Cluster::remove_member(NodeId leader, NodeId id) {
   if (!up(leader)) return {Code::kUnavailable, "it is down"};
-  Status result;
-  replica(leader).remove_member(id, [&result](const Status& s, std::uint64_t) {
-    if (s.code() != Code::kUnavailable) result = s;
-  });
-  process(leader);
-  return result;
+  return refusal(
+      leader, [&](node::Completion done) { replica(leader).remove_member(id, std::move(done)); });
 }
 
 // --- World
@@ -390,8 +399,7 @@ std::string Cluster::describe() const {
       text += "; " + std::string(raft::role_name(status.soft.role)) + " of term " +
               std::to_string(status.hard.term) + ", applied " + std::to_string(status.applied) +
               ", leader " + std::to_string(status.soft.leader) + ", " +
-              std::to_string(status.conf.voters.size()) + " voters; " +
-              node.replica->controller().phase();
+              numbers(status.conf.voters) + " vote; " + node.replica->controller().phase();
     }
     text += "\n";
   }

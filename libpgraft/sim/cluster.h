@@ -1,7 +1,9 @@
-// A whole cluster in one process: the production replica of each member over a simulated network, store and PostgreSQL.
+// A whole cluster in one process: the production replica of each member over a simulated network,
+// store and PostgreSQL.
 //
-// Nothing happens by itself: a schedule delivers messages, ticks members and lets servers work, one step at a time. The same options and the same calls give the
-// same run. After every step the invariants are checked; what they found is in violations().
+// Nothing happens by itself: a schedule delivers messages, ticks members and lets servers work, one
+// step at a time. The same options and the same calls give the same run. After every step the
+// invariants are checked; what they found is in violations().
 #pragma once
 
 #include <cstdint>
@@ -22,12 +24,12 @@
 namespace pgraft::sim {
 
 struct ClusterOptions {
-  int members = 3;                    // ids 1..members
-  std::vector<NodeId> first_voters;   // empty: all; the others start blank
+  int members = 3;                   // ids 1..members
+  std::vector<NodeId> first_voters;  // empty: all; the others start blank
   std::uint64_t seed = 1;
   int election_ticks = 10;
-  bool elections = true;              // false: nobody campaigns unless told to; no pre-vote, no check quorum
-  bool incarnations = true;           // rule 10
+  bool elections = true;     // false: nobody campaigns unless told to; no pre-vote, no check quorum
+  bool incarnations = true;  // rule 10
   raft::Index snapshot_every = 1000;  // and half of it is kept
   failover::Switches rules;
   HostSwitches host;
@@ -44,7 +46,8 @@ class Cluster final : public World {
   struct Envelope {
     NodeId from = 0;
     NodeId to = 0;
-    raft::Incarnation from_incarnation = 0;  // as known when it was sent: connections are made with them
+    raft::Incarnation from_incarnation =
+        0;  // as known when it was sent: connections are made with them
     raft::Incarnation to_incarnation = 0;
     std::variant<raft::Message, failover::Report> body;
   };
@@ -57,14 +60,14 @@ class Cluster final : public World {
   node::Replica& replica(NodeId id) { return *at(id).replica; }  // while it is up
   const node::Replica& replica(NodeId id) const { return *at(id).replica; }
   bool leads(NodeId id) const;
-  NodeId leader() const;          // the one of the highest term; 0: none
+  NodeId leader() const;           // the one of the highest term; 0: none
   bool writable(NodeId id) const;  // leads, fence lifted, quorum in force
 
   // --- faults
-  void crash(NodeId id);           // server and worker together
-  void crash_worker(NodeId id);    // the server goes on; start_worker() follows
+  void crash(NodeId id);         // server and worker together
+  void crash_worker(NodeId id);  // the server goes on; start_worker() follows
   void start(NodeId id);
-  void wipe(NodeId id);            // disk erased, started with a new incarnation (rule 10)
+  void wipe(NodeId id);  // disk erased, started with a new incarnation (rule 10)
   void partition(std::set<NodeId> group) { group_ = std::move(group); }  // from everybody else
   void heal() { group_.clear(); }
   bool connected(NodeId a, NodeId b) const { return group_.contains(a) == group_.contains(b); }
@@ -72,14 +75,16 @@ class Cluster final : public World {
   // --- steps
   void tick(NodeId id);
   void campaign(NodeId id);
-  void observe(NodeId id);                   // the controller sees its server as it is
+  void observe(NodeId id);  // the controller sees its server as it is
   bool step(NodeId id, const std::function<bool(DatabaseModel&)>& what);  // then observes
-  bool work(NodeId id);                      // DatabaseModel::work(), restarts and rejoins included
+  bool work(NodeId id);  // DatabaseModel::work(), restarts and rejoins included
   void deliver(std::size_t i);
   void drop(std::size_t i);
   void duplicate(std::size_t i) { network_.push_back(network_[i]); }
   const std::vector<Envelope>& network() const { return network_; }
-  void drop_all() { while (!network_.empty()) drop(0); }
+  void drop_all() {
+    while (!network_.empty()) drop(0);
+  }
   std::vector<Envelope> hold(const std::function<bool(const Envelope&)>& which);  // taken out
   void put_back(std::vector<Envelope> envelopes);
 
@@ -126,6 +131,7 @@ class Cluster final : public World {
   void bootstrap();
   void start_worker(NodeId id);
   void process(NodeId id);
+  Status refusal(NodeId leader, const std::function<void(node::Completion)>& request);
   void check(NodeId id);
   bool supervise(NodeId id);  // a stopped server: rejoin, start
   NodeId rejoin_source(NodeId id);

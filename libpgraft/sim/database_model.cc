@@ -1,4 +1,5 @@
-// Orders, promotion, and what the controller sees. Streaming is in database_stream.cc, rewind and clone in database_rejoin.cc.
+// Orders, promotion, and what the controller sees. Streaming is in database_stream.cc, rewind and
+// clone in database_rejoin.cc.
 #include "libpgraft/sim/database_model.h"
 
 #include <algorithm>
@@ -204,7 +205,8 @@ bool DatabaseModel::finish_promotion() {
   if (reserved_ != 0) history_files_.erase(reserved_);
   reserved_ = 0;
   world_->promoted(self_, term, timeline, wal_, false);
-  wal_.push_back({timeline, world_->next_record()});  // the switch record; flushed before anything else
+  wal_.push_back(
+      {timeline, world_->next_record()});  // the switch record; flushed before anything else
   history_files_.insert(timeline);
   primary_ = true;
   replayed_ = wal_.size();

@@ -1,8 +1,11 @@
-// One PostgreSQL server as a model: WAL, streaming, promotion, commit quorum, rewind and clone, in steps as small as the real server's.
+// One PostgreSQL server as a model: WAL, streaming, promotion, commit quorum, rewind and clone, in
+// steps as small as the real server's.
 //
-// It is the Host of a replica: orders are remembered by carry_out() and executed by the step execute(), so that a schedule decides how late the server obeys. Every
-// step is atomic and does nothing where the server could not do it. What a crash keeps: flushed WAL, history files, the commit quorum's members, the rejoin marker.
-// The world (the cluster) must outlive it. Not thread-safe.
+// It is the Host of a replica: orders are remembered by carry_out() and executed by the step
+// execute(), so that a schedule decides how late the server obeys. Every step is atomic and does
+// nothing where the server could not do it. What a crash keeps: flushed WAL, history files, the
+// commit quorum's members, the rejoin marker. The world (the cluster) must outlive it. Not
+// thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -22,9 +25,10 @@ class DatabaseModel;
 
 // What a host or server does to keep a rule, switched off by negative controls. All on otherwise.
 struct HostSwitches {
-  bool close_early = true;    // rule 2: close() takes effect before it returns, not with the orders
-  bool connection_term = true;  // rule 2: a reply passes the gate only on a connection made in its term
-  bool unique = true;         // rule 6: one live walsender per member
+  bool close_early = true;  // rule 2: close() takes effect before it returns, not with the orders
+  bool connection_term =
+      true;            // rule 2: a reply passes the gate only on a connection made in its term
+  bool unique = true;  // rule 6: one live walsender per member
   bool clear_abstain_at_start = false;  // rule 9, wrongly: the rejoin marker is lost in a restart
 };
 
@@ -36,8 +40,10 @@ class World {
   virtual DatabaseModel* reach(NodeId from, NodeId id) = 0;
   virtual std::uint64_t next_record() = 0;
   // `node` became a primary on `timeline` by a promotion (or renewal) of `term`, with this WAL.
-  virtual void promoted(NodeId node, Term term, Timeline timeline, const Wal& wal, bool renewal) = 0;
-  // A client, or whoever waits, is told that `record` is committed; `term`: walsenders were admitted in.
+  virtual void promoted(NodeId node, Term term, Timeline timeline, const Wal& wal,
+                        bool renewal) = 0;
+  // A client, or whoever waits, is told that `record` is committed; `term`: walsenders were
+  // admitted in.
   virtual void acknowledged(NodeId node, Term term, const Record& record) = 0;
 };
 
@@ -63,30 +69,33 @@ class DatabaseModel final : public node::Host {
   // The orders ask for a restart that has been executed up to the stop: the supervisor's turn.
   failover::Restart stopped_for() const { return stopped_for_; }
 
-  // --- `prepare`, while the server is down (rule 9). Each returns whether there was something to do.
+  // --- `prepare`, while the server is down (rule 9). Each returns whether there was something to
+  // do.
   bool rejoin_pending() const { return rejoin_.has_value(); }
-  bool begin_rejoin(bool clone);           // marks, then touches the data directory
-  // `source` must be reachable and a primary. At most `keep` records are there when the server starts; the rest comes by streaming.
+  bool begin_rejoin(bool clone);  // marks, then touches the data directory
+  // `source` must be reachable and a primary. At most `keep` records are there when the server
+  // starts; the rest comes by streaming.
   bool finish_rejoin(NodeId source, std::size_t keep = SIZE_MAX);
-  bool undo_rejoin();                      // the source is gone: what was set aside is put back
+  bool undo_rejoin();  // the source is gone: what was set aside is put back
   void request_rejoin(NodeId source, Position target);  // by an operator, the server being down
   const std::optional<Position>& abstain_until() const { return abstain_until_; }
 
   // --- steps of a running server; true: something changed
-  bool execute();                // the newest orders
+  bool execute();  // the newest orders
   bool replay(std::size_t n);
-  bool see_promote_signal();     // from here on it can't be withdrawn
+  bool see_promote_signal();  // from here on it can't be withdrawn
   bool finish_promotion();
-  bool connect();                // the walreceiver, to the node it is told to follow
+  bool connect();  // the walreceiver, to the node it is told to follow
   bool receive(std::size_t n);
   bool flush(std::size_t n);
-  bool reply();                  // rule 2 is kept here
-  bool write();                  // a client; false: refused by the fence
+  bool reply();                         // rule 2 is kept here
+  bool write();                         // a client; false: refused by the fence
   bool take_reply(std::size_t sender);  // of the sender'th walsender
-  bool reload(std::size_t sender);      // that walsender reads the new commit quorum; senders(): the postmaster
-  bool reap_senders();           // walsenders whose peer has gone, noticed at last
-  void disconnect();             // the walreceiver loses its connection and the walsender does not notice
-  bool work();                   // everything that can be done now, once
+  bool reload(
+      std::size_t sender);  // that walsender reads the new commit quorum; senders(): the postmaster
+  bool reap_senders();      // walsenders whose peer has gone, noticed at last
+  void disconnect();  // the walreceiver loses its connection and the walsender does not notice
+  bool work();        // everything that can be done now, once
 
   std::size_t senders() const { return senders_.size(); }
   const Wal& wal() const { return wal_; }
@@ -112,8 +121,8 @@ class DatabaseModel final : public node::Host {
   struct Sender {
     std::uint64_t connection = 0;
     NodeId member = 0;
-    Lsn flush = 0;               // as last replied; 0: not counted
-    std::deque<Lsn> in_flight;   // replies on their way
+    Lsn flush = 0;              // as last replied; 0: not counted
+    std::deque<Lsn> in_flight;  // replies on their way
     std::uint64_t generation = 0;
     std::vector<NodeId> voters;  // its own copy of the commit quorum
   };

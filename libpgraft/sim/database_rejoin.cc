@@ -24,7 +24,8 @@ void DatabaseModel::request_rejoin(NodeId source, Position target) {
   if (!running_ && !rejoin_) rejoin_ = Rejoin{source, target, false, {}, {}, {}};
 }
 
-// The target is the later of what was asked for and what the source has now: a source that has fallen behind the leader must not end the abstention early.
+// The target is the later of what was asked for and what the source has now: a source that has
+// fallen behind the leader must not end the abstention early.
 bool DatabaseModel::finish_rejoin(NodeId from, std::size_t keep) {
   if (running_ || !rejoin_ || !rejoin_->touched) return false;
   DatabaseModel* source = world_->reach(self_, from);

@@ -25,7 +25,8 @@ bool DatabaseModel::connect() {
   // The stream is on the timeline of what comes next; a diverged standby is put on the newest one,
   // the worst that can happen (PROTOCOL.md, M7).
   const std::size_t n = wal_.size();
-  const bool agrees = n <= upstream->wal_.size() && (n == 0 || upstream->wal_[n - 1] == wal_[n - 1]);
+  const bool agrees =
+      n <= upstream->wal_.size() && (n == 0 || upstream->wal_[n - 1] == wal_[n - 1]);
   const Timeline timeline = agrees && n < upstream->wal_.size() ? upstream->wal_[n].timeline
                                                                 : end_of(upstream->wal_).timeline;
   receiver_ = Receiver{*connection, follow_, follow_term_, timeline};
@@ -91,7 +92,8 @@ bool DatabaseModel::reply() {
 
 // --- primary
 
-// A walsender for `member`, whose WAL ends at `end`. A standby that has diverged is taken when its timeline is known here: streaming starts at a segment's beginning.
+// A walsender for `member`, whose WAL ends at `end`. A standby that has diverged is taken when its
+// timeline is known here: streaming starts at a segment's beginning.
 std::optional<std::uint64_t> DatabaseModel::admit(NodeId member, Position end) {
   if (!primary() || !admitted_ || !members_.contains(member)) return std::nullopt;
   const bool known = std::any_of(wal_.begin(), wal_.end(),

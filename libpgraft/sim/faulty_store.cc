@@ -13,7 +13,8 @@ Result<raft::LogReader::InitialState> FaultyStore::initial_state() const {
   return state;
 }
 
-// The store under it knows the commit index and refuses one that goes back; a forgetful one has to learn it again.
+// The store under it knows the commit index and refuses one that goes back; a forgetful one has to
+// learn it again.
 Status FaultyStore::write(const storage::WriteBatch& batch) {
   storage::WriteBatch kept = batch;
   if (faults_.forgets_commit && kept.hard_state) {

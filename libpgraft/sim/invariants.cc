@@ -18,8 +18,9 @@ void Invariants::promoted(NodeId node, Term term, Timeline timeline, const Wal& 
     of = acknowledged_in;
   }
   if (lost != 0) {
-    violated("lost: the promotion of node " + number(node) + " in term " + number(term) + " lacks " +
-             number(lost) + " records acknowledged in term " + number(of) + " and before");
+    violated("lost: the promotion of node " + number(node) + " in term " + number(term) +
+             " lacks " + number(lost) + " records acknowledged in term " + number(of) +
+             " and before");
   }
   if (!renewal) {
     if (!made_.emplace(timeline, node).second) {

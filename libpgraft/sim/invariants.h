@@ -1,6 +1,8 @@
-// What must be true at every moment of a run, whatever fails. Violations are collected, not thrown: negative controls want to see them.
+// What must be true at every moment of a run, whatever fails. Violations are collected, not thrown:
+// negative controls want to see them.
 //
-//   - An acknowledged record is in the WAL of every promotion of a later term, also when the acknowledgement comes after that promotion.
+//   - An acknowledged record is in the WAL of every promotion of a later term, also when the
+//   acknowledgement comes after that promotion.
 //   - A timeline id is made once. A term promotes one node, and only that one acknowledges in it.
 //   - A term has one leader. Members agree on every committed entry of the log.
 #pragma once

@@ -1,5 +1,6 @@
-// WAL as the simulator sees it: a vector of records. A record's LSN is its place in the vector, so that the end of a WAL is the number of its records, and two
-// WALs agree exactly as far as their vectors do.
+// WAL as the simulator sees it: a vector of records. A record's LSN is its place in the vector, so
+// that the end of a WAL is the number of its records, and two WALs agree exactly as far as their
+// vectors do.
 #pragma once
 
 #include <cstddef>

@@ -1,7 +1,9 @@
-// Payloads of frames: cereal's portable binary archive (little-endian), with the fields in the order of codec.cc.
+// Payloads of frames: cereal's portable binary archive (little-endian), with the fields in the
+// order of codec.cc.
 //
-// Decoding takes bytes from strangers: every length and count is checked against the bytes that are left before memory is taken, enumerations and
-// booleans must be known values, and nothing may follow. What does not fit is kCorruption; no exception leaves this file.
+// Decoding takes bytes from strangers: every length and count is checked against the bytes that are
+// left before memory is taken, enumerations and booleans must be known values, and nothing may
+// follow. What does not fit is kCorruption; no exception leaves this file.
 #pragma once
 
 #include <cstdint>

@@ -14,7 +14,8 @@
 
 namespace pgraft::transport {
 
-// Tells the handler about refusals: when the reason changes, or every 30 s. A peer that is refused is refused at every attempt.
+// Tells the handler about refusals: when the reason changes, or every 30 s. A peer that is refused
+// is refused at every attempt.
 class Refusals {
  public:
   explicit Refusals(Handler* handler) : handler_(handler) {}

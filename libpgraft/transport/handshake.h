@@ -1,4 +1,5 @@
-// Who may talk to whom. Pure functions; a refusal's text is read on both sides, so it names both nodes.
+// Who may talk to whom. Pure functions; a refusal's text is read on both sides, so it names both
+// nodes.
 #pragma once
 
 #include <optional>
@@ -8,7 +9,8 @@
 
 namespace pgraft::transport {
 
-// The acceptor's judgement. `known_incarnation`: what the acceptor expects of that node id; 0 when it knows none (a node that joins has no members yet).
+// The acceptor's judgement. `known_incarnation`: what the acceptor expects of that node id; 0 when
+// it knows none (a node that joins has no members yet).
 Status check_hello(const Identity& self, const Hello& hello, raft::Incarnation known_incarnation);
 
 // The initiator's judgement of the answer to `hello`.

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include <cctype>
+#include <cstring>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -58,6 +59,9 @@ void Resolver::resolve(Callback callback) {
     if (job->owner == nullptr) return;
     Resolver* owner = job->owner;
     asio::post(owner->io_, owner->alive_.guard([owner, result = std::move(result)] {
+      // The thread may still be inside post(): without waiting for it here, the event loop could be
+      // destroyed under it.
+      { const std::lock_guard<std::mutex> thread_has_left(owner->job_->mutex); }
       owner->job_ = nullptr;
       owner->finish(result);
     }));

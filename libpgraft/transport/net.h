@@ -1,4 +1,5 @@
-// Small things around asio: handlers that outlive their object, host names, socket options, text for addresses and errors.
+// Small things around asio: handlers that outlive their object, host names, socket options, text
+// for addresses and errors.
 #pragma once
 
 #include <asio.hpp>
@@ -14,9 +15,10 @@ namespace pgraft::transport {
 
 using asio::ip::tcp;
 
-// Member of an object that hands handlers to asio: a guarded handler is not called once the object (or this member, when it is replaced) is gone.
-// So connections are plain owned objects, destroyed at once. Sound because all run on one thread, and because only read_some, write_some,
-// connect and wait are used, which touch no memory of ours after their socket or timer is destroyed.
+// Member of an object that hands handlers to asio: a guarded handler is not called once the object
+// (or this member, when it is replaced) is gone. So connections are plain owned objects, destroyed
+// at once. Sound because all run on one thread, and because only read_some, write_some, connect and
+// wait are used, which touch no memory of ours after their socket or timer is destroyed.
 class Alive {
  public:
   Alive() : token_(std::make_shared<const char>()) {}
@@ -37,8 +39,9 @@ class Alive {
   std::shared_ptr<const char> token_;
 };
 
-// Resolves one host name without blocking the event loop and without asio's resolver, whose one thread makes every host wait for the slowest
-// and whose destructor waits for the name server. At most one look-up is under way; addresses in numbers need none.
+// Resolves one host name without blocking the event loop and without asio's resolver, whose one
+// thread makes every host wait for the slowest and whose destructor waits for the name server. At
+// most one look-up is under way; addresses in numbers need none.
 class Resolver {
  public:
   using Endpoints = std::vector<tcp::endpoint>;
@@ -68,8 +71,9 @@ class Resolver {
 // Blocks for as long as the name service takes.
 Result<Resolver::Endpoints> look_up(const std::string& host, std::uint16_t port, bool to_listen);
 
-// No delay, close-on-exec, and a dead host is noticed in seconds rather than in the system's default of minutes: a connection that hangs on
-// retransmissions would otherwise outlast the partition that broke it.
+// No delay, close-on-exec, and a dead host is noticed in seconds rather than in the system's
+// default of minutes: a connection that hangs on retransmissions would otherwise outlast the
+// partition that broke it.
 void set_options(tcp::socket& socket);
 void set_close_on_exec(int fd);
 

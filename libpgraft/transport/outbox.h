@@ -1,6 +1,8 @@
-// What waits to be sent, per peer, bounded in messages and bytes; and each peer's statistics. All methods may be called from any thread.
+// What waits to be sent, per peer, bounded in messages and bytes; and each peer's statistics. All
+// methods may be called from any thread.
 //
-// Over the bound heartbeats and appends go first, the newest ones: Raft sends them again, while a lost vote or TimeoutNow costs an election.
+// Over the bound heartbeats and appends go first, the newest ones: Raft sends them again, while a
+// lost vote or TimeoutNow costs an election.
 #pragma once
 
 #include <deque>
@@ -40,8 +42,9 @@ class Outboxes {
   void add(raft::NodeId id);
   // `snapshots_of`: gets a peer's id for every snapshot dropped with its box.
   void remove_all_but(const std::vector<raft::NodeId>& ids,
-                             std::vector<raft::NodeId>* snapshots_of);
-  // Messages do not outlive the connection (attempt) they waited for. Returns how many snapshots were dropped.
+                      std::vector<raft::NodeId>* snapshots_of);
+  // Messages do not outlive the connection (attempt) they waited for. Returns how many snapshots
+  // were dropped.
   std::size_t disconnected(raft::NodeId id, const std::string& error);
 
   void connected(raft::NodeId id);

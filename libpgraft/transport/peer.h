@@ -1,4 +1,5 @@
-// The outgoing connection to one peer: connect, greet, send what its outbox holds, and again with back-off when it breaks.
+// The outgoing connection to one peer: connect, greet, send what its outbox holds, and again with
+// back-off when it breaks.
 //
 // An attempt (resolve, connect, greet) has a deadline in each step. Event loop thread only.
 #pragma once
@@ -23,7 +24,8 @@ class Peer final : private StreamOwner {
 
   // The outbox may have something new.
   void pump();
-  // Before it is destroyed while the transport lives: what it had to send is gone, and that is told.
+  // Before it is destroyed while the transport lives: what it had to send is gone, and that is
+  // told.
   void retire();
   // It was heard from, so it is up: try at once instead of waiting out the back-off.
   void heard_from();
@@ -53,8 +55,8 @@ class Peer final : private StreamOwner {
   const PeerAddress address_;
   State state_ = State::kWaiting;
   std::chrono::milliseconds backoff_;
-  bool was_ready_ = false;        // since it was last found to refuse connections
-  asio::steady_timer timer_;      // of the step under way, or of the back-off
+  bool was_ready_ = false;    // since it was last found to refuse connections
+  asio::steady_timer timer_;  // of the step under way, or of the back-off
   Resolver resolver_;
   Resolver::Endpoints endpoints_;  // as last resolved; used on when the name service fails
   std::optional<tcp::socket> socket_;
@@ -65,7 +67,8 @@ class Peer final : private StreamOwner {
   };
   Batch in_flight_;
   Alive attempt_;  // handlers of an earlier attempt are void
-  Alive step_;     // and so are those of an earlier deadline, even when it has expired and waits to be handled
+  Alive step_;  // and so are those of an earlier deadline, even when it has expired and waits to be
+                // handled
 };
 
 }  // namespace pgraft::transport

@@ -1,4 +1,5 @@
-// An accepted connection: either a peer's messages after a handshake, or one request and its answer. Event loop thread only.
+// An accepted connection: either a peer's messages after a handshake, or one request and its
+// answer. Event loop thread only.
 #pragma once
 
 #include <functional>
@@ -14,12 +15,14 @@ namespace pgraft::transport {
 
 class Session;
 
-// Both may be called from within the session; `on_end` must not destroy it before the call has returned.
+// Both may be called from within the session; `on_end` must not destroy it before the call has
+// returned.
 class SessionOwner {
  public:
   virtual ~SessionOwner() = default;
   virtual raft::Incarnation known_incarnation(raft::NodeId id) const = 0;  // 0: not known
-  virtual void on_greeted(Session* session) = 0;  // its peer() is up, and what it had before is stale
+  virtual void on_greeted(
+      Session* session) = 0;  // its peer() is up, and what it had before is stale
   virtual void on_session_end(Session* session) = 0;
 };
 

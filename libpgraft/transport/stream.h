@@ -1,4 +1,5 @@
-// A connected socket as a stream of frames. One thread; the owner may destroy it in any of its callbacks.
+// A connected socket as a stream of frames. One thread; the owner may destroy it in any of its
+// callbacks.
 #pragma once
 
 #include <array>
@@ -20,7 +21,8 @@ class StreamOwner {
   virtual ~StreamOwner() = default;
   virtual void on_frame(Frame frame) = 0;
   virtual void on_written() = 0;
-  // The last callback, except after kProtocol: then the owner may still write an answer, input is thrown away, and the socket's end follows.
+  // The last callback, except after kProtocol: then the owner may still write an answer, input is
+  // thrown away, and the socket's end follows.
   virtual void on_stream_end(StreamEnd end, const Status& why) = 0;
 };
 
@@ -30,7 +32,9 @@ class Stream {
 
   void start_reading();
   void set_max_payload(std::size_t bytes) { reader_.set_max_payload(bytes); }
-  void discard_input() { discarding_ = true; }  // from now on only the end of the stream is of interest
+  void discard_input() {
+    discarding_ = true;
+  }  // from now on only the end of the stream is of interest
 
   // One write at a time: not before on_written().
   void write(std::string bytes);

@@ -37,7 +37,8 @@ inline ClusterStatus some_status() {
   s.phase = "waits for reports";
   s.messages_processed = 8, s.heartbeats_sent = 9, s.elections_triggered = 10;
   s.promoted_timeline = 11;
-  s.members = {{some_member(1), true, false, true, 12, 13}, {some_member(2), false, true, false, 14, 15}};
+  s.members = {{some_member(1), true, false, true, 12, 13},
+               {some_member(2), false, true, false, 14, 15}};
   return s;
 }
 

@@ -1,10 +1,14 @@
 // The wire: asio TCP between the members' Raft ports.
 //
-// One outgoing connection per peer with backed-off reconnect; incoming ones are read only (except for requests). Frames: length-limited, checksummed (CRC-32C),
-// versioned; payloads are cereal portable binary. A handshake with cluster name, cluster id, node id, incarnation and protocol version comes first; a mismatch is
-// refused with a reason that both sides log and show. Each peer's queue is bounded in messages and bytes: a slow peer loses messages (Raft repairs that), it never blocks the others.
+// One outgoing connection per peer with backed-off reconnect; incoming ones are read only (except
+// for requests). Frames: length-limited, checksummed (CRC-32C), versioned; payloads are cereal
+// portable binary. A handshake with cluster name, cluster id, node id, incarnation and protocol
+// version comes first; a mismatch is refused with a reason that both sides log and show. Each
+// peer's queue is bounded in messages and bytes: a slow peer loses messages (Raft repairs that), it
+// never blocks the others.
 //
-// Thread rule: the transport runs one thread of its own, with all signals blocked by its creator; callbacks are made on it and must not block. All public methods may be called from any thread.
+// Thread rule: the transport runs one thread of its own, with all signals blocked by its creator;
+// callbacks are made on it and must not block. All public methods may be called from any thread.
 #pragma once
 
 #include <chrono>
@@ -24,7 +28,8 @@ namespace pgraft::transport {
 inline constexpr std::uint32_t kProtocolVersion = 1;
 inline constexpr std::size_t kMaxFrameBytes = 64u << 20;
 
-// Who a node is, as told in the handshake and to add_node probes. cluster_id 0: not yet part of a cluster.
+// Who a node is, as told in the handshake and to add_node probes. cluster_id 0: not yet part of a
+// cluster.
 struct Identity {
   std::string cluster_name;
   std::uint64_t cluster_id = 0;
@@ -48,37 +53,39 @@ struct MemberStatus {
   state::Member member;
   bool voter = false;
   bool learner = false;
-  bool answering = false;           // leader's view
-  std::uint64_t match_index = 0;    // leader's view
-  std::uint64_t flush_lsn = 0;      // leader's view: its live walsender's; 0 none
+  bool answering = false;         // leader's view
+  std::uint64_t match_index = 0;  // leader's view
+  std::uint64_t flush_lsn = 0;    // leader's view: its live walsender's; 0 none
 };
 struct ClusterStatus {
   Identity identity;
-  std::string state;  // "uninitialized", "follower", "pre_candidate", "candidate", "leader", "removed", "failed"
+  std::string state;  // "uninitialized", "follower", "pre_candidate", "candidate", "leader",
+                      // "removed", "failed"
   std::uint64_t term = 0;
   std::uint64_t leader_id = 0;
-  bool writable = false;       // promoted, fence lifted, lease alive
+  bool writable = false;  // promoted, fence lifted, lease alive
   std::uint64_t commit_index = 0, applied_index = 0, last_index = 0;
   std::uint32_t timeline = 0;  // of its PostgreSQL's WAL end
   std::uint64_t lsn = 0;
   bool in_recovery = false;
   bool abstaining = false;
-  std::string phase;           // what the failover controller does or waits for
+  std::string phase;  // what the failover controller does or waits for
   std::uint64_t messages_processed = 0, heartbeats_sent = 0, elections_triggered = 0;
-  std::uint32_t promoted_timeline = 0;   // of the newest completed promotion it knows
+  std::uint32_t promoted_timeline = 0;  // of the newest completed promotion it knows
   std::vector<MemberStatus> members;
 };
 
 struct Config {
   std::string listen_address = "0.0.0.0";
-  std::uint16_t listen_port = 0;  // 0: any free one, see Transport::port()
-  std::size_t max_queued_messages = 4096;         // per peer
-  std::size_t max_queued_bytes = 64u << 20;       // per peer
+  std::uint16_t listen_port = 0;             // 0: any free one, see Transport::port()
+  std::size_t max_queued_messages = 4096;    // per peer
+  std::size_t max_queued_bytes = 64u << 20;  // per peer
   std::chrono::milliseconds connect_timeout{1000};
   std::chrono::milliseconds reconnect_min{20};
   std::chrono::milliseconds reconnect_max{1000};
   std::size_t max_incoming_connections = 256;
-  std::chrono::milliseconds handshake_timeout{2000};  // an incoming connection that says nothing is closed
+  std::chrono::milliseconds handshake_timeout{
+      2000};  // an incoming connection that says nothing is closed
 };
 
 class Handler {
@@ -86,15 +93,17 @@ class Handler {
   virtual ~Handler() = default;
   virtual void on_messages(std::vector<raft::Message> messages) = 0;
   virtual void on_report(const failover::Report& report) = 0;
-  // The connection to or from the peer's process was reset, closed or refused (not merely slow): a hint to the failure detector.
+  // The connection to or from the peer's process was reset, closed or refused (not merely slow): a
+  // hint to the failure detector.
   virtual void on_peer_lost(raft::NodeId id, const std::string& reason) = 0;
   // A handshake was refused, by this side or by the other.
   virtual void on_refused(const std::string& peer, const std::string& reason) = 0;
   // A snapshot message has left, or will not.
   virtual void on_snapshot_sent(raft::NodeId id, bool ok) = 0;
   virtual ClusterStatus on_status_request() = 0;
-  // An incoming connection passed the handshake; `peer` tells its address. A node that joins, or was away for long, doesn't know all members that talk to
-  // it yet, and can answer only those that are its peers.
+  // An incoming connection passed the handshake; `peer` tells its address. A node that joins, or
+  // was away for long, doesn't know all members that talk to it yet, and can answer only those that
+  // are its peers.
   virtual void on_greeted(const Identity& /*peer*/) {}
 };
 
@@ -106,22 +115,30 @@ struct PeerStats {
 
 class Transport {
  public:
-  // Listens at once; kIo with the address when that fails ("could not listen on 10.0.0.1:8001: address already in use").
-  static Result<std::unique_ptr<Transport>> start(const Config& config, const Identity& self, Handler* handler);
+  // Listens at once; kIo with the address when that fails ("could not listen on 10.0.0.1:8001:
+  // address already in use").
+  static Result<std::unique_ptr<Transport>> start(const Config& config, const Identity& self,
+                                                  Handler* handler);
   virtual ~Transport() = default;  // stops
 
   virtual std::uint16_t port() const = 0;
-  virtual void set_identity(const Identity& self) = 0;                 // after joining a cluster
-  virtual void set_peers(const std::vector<PeerAddress>& peers) = 0;   // opens and closes connections to match
-  virtual void send(raft::Message message) = 0;                        // to message.to; dropped when there is no such peer
+  virtual void set_identity(const Identity& self) = 0;  // after joining a cluster
+  virtual void set_peers(
+      const std::vector<PeerAddress>& peers) = 0;  // opens and closes connections to match
+  virtual void send(
+      raft::Message message) = 0;  // to message.to; dropped when there is no such peer
   virtual void send_report(raft::NodeId to, const failover::Report& report) = 0;
   virtual PeerStats peer_stats(raft::NodeId id) const = 0;
-  virtual std::uint64_t refused_connections() const = 0;  // handshakes refused and garbage received, in either direction
+  virtual std::uint64_t refused_connections()
+      const = 0;            // handshakes refused and garbage received, in either direction
   virtual void stop() = 0;  // no callback after it returns; not to be called from one
 };
 
-// Clients of the Raft port: synchronous, with a timeout; usable without a running node. kUnavailable names address and cause.
-Result<Identity> query_identity(const std::string& host, std::uint16_t port, std::chrono::milliseconds timeout);
-Result<ClusterStatus> query_status(const std::string& host, std::uint16_t port, std::chrono::milliseconds timeout);
+// Clients of the Raft port: synchronous, with a timeout; usable without a running node.
+// kUnavailable names address and cause.
+Result<Identity> query_identity(const std::string& host, std::uint16_t port,
+                                std::chrono::milliseconds timeout);
+Result<ClusterStatus> query_status(const std::string& host, std::uint16_t port,
+                                   std::chrono::milliseconds timeout);
 
 }  // namespace pgraft::transport

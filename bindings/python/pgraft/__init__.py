@@ -1,7 +1,7 @@
 """pgraft: PostgreSQL high availability from inside PostgreSQL.
 
-The command line is `pgraft` (or `python -m pgraft`). For scripts: `pgraft.LocalCluster` runs real servers
-on this machine; errors derive from `pgraft.Error`.
+The command line is `pgraft` (or `python -m pgraft`). For scripts: `pgraft.LocalCluster` runs real
+servers on this machine; errors derive from `pgraft.Error`.
 """
 
 from __future__ import annotations

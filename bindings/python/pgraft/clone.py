@@ -37,8 +37,8 @@ Log = Callable[[str], None]
 def base_backup(postgres: Postgres, owner: Owner, source: Source, target: Path) -> None:
     """Copies the source's database into the new directory `target`.
 
-    Tablespaces whose directory is in use here (by the data directory that is to be replaced) get a new
-    one beside it.
+    Tablespaces whose directory is in use here (by the data directory that is to be replaced) get
+    a new one beside it.
 
     Raises:
         ProgramError: pg_basebackup failed; `target` may be left half made.
@@ -68,8 +68,8 @@ def _escape(path: str) -> str:
 def localize(owner: Owner, paths: NodePaths, directory: Path) -> None:
     """Makes a copied directory this node's own, all but the binding: configuration, standby.signal.
 
-    The node's own configuration files are taken when they were kept (`keep_configuration`); a node that
-    joins has none, and takes the leader's without what is only right there.
+    The node's own configuration files are taken when they were kept (`keep_configuration`); a
+    node that joins has none, and takes the leader's without what is only right there.
     """
     for name in KEPT_FILES:
         kept = paths.kept / name
@@ -134,7 +134,7 @@ def finish(owner: Owner, paths: NodePaths, directory: Path, binding: int) -> Non
 
 
 def swap_in(paths: NodePaths) -> None:
-    """Puts the finished clone in the place of the data directory; may be called again after a crash.
+    """Puts the finished clone in the data directory's place; to be called again after a crash.
 
     Raises:
         SetupError: The data directory can't be renamed.

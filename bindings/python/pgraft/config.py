@@ -1,9 +1,10 @@
 """The configuration of a member: node.conf, and the line of postgresql.conf that includes it.
 
-A rewind or base backup replaces postgresql.conf by that of its source, whose port and node id would be
-wrong here. So what belongs to one node is in `node.conf` beside the Raft state, and postgresql.conf ends
-with one line that includes it. The line uses `include`, not `include_if_exists`: a copied configuration
-whose file is missing must not start without pgraft, and so without its fence.
+A rewind or base backup replaces postgresql.conf by that of its source, whose port and node id
+would be wrong here. So what belongs to one node is in `node.conf` beside the Raft state, and
+postgresql.conf ends with one line that includes it. The line uses `include`, not
+`include_if_exists`: a copied configuration whose file is missing must not start without pgraft,
+and so without its fence.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from pgraft.paths import NodePaths
 
 INCLUDE_MARK = "# pgraft: settings of this node, must stay the last line"
 
-# In postgresql.auto.conf these override node.conf, are wrong on another node, or would bypass pgraft.
+# In postgresql.auto.conf these override node.conf, are wrong on another node, or would bypass
+# pgraft.
 _NODE_LOCAL = frozenset(
     {
         "cluster_name",
@@ -177,7 +179,7 @@ def without_node_local(auto_conf: str, dropped: Iterable[str] = ()) -> str:
 
 
 def parse_settings(text: str) -> dict[str, str]:
-    """The settings of a configuration file (without the files that it includes); the last one counts."""
+    """The settings of a configuration file, without the files that it includes; the last counts."""
     found: dict[str, str] = {}
     for line in text.splitlines():
         stripped = line.strip()

@@ -1,12 +1,14 @@
-"""`pgraft demo`: three real servers, a client that writes all the time, and kill -9 of the leader, three times.
+"""`pgraft demo`: real servers, a client that writes all the time, and kill -9 of the leader.
 
 At the end every acknowledged row is looked for on every node.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 
 from rich.console import Console
 from rich.table import Table
@@ -56,7 +58,7 @@ class Demo:
                 return self._run(cluster)
             except WaitTimeout as error:
                 self._console.print(f"[red]{error}[/red]")
-                self._console.print(cluster.logs(25), markup=False, highlight=False)
+                print(cluster.logs(25), file=sys.stderr)
                 return 1
 
     def _run(self, cluster: LocalCluster) -> int:
@@ -72,7 +74,7 @@ class Demo:
             record = writer.stop()
         return self._verdict(cluster, writer, record, rounds)
 
-    # --- one failover --------------------------------------------------------------------------------
+    # --- one failover ---
 
     def _fail_over(self, cluster: LocalCluster, writer: Writer, number: int) -> Round:
         leader = cluster.leader()
@@ -118,7 +120,7 @@ class Demo:
         wanted = writer.count + more
         wait_for(lambda: writer.count >= wanted, _FAILOVER_SECONDS, f"{more} more rows")
 
-    # --- the end -------------------------------------------------------------------------------------
+    # --- the end ---
 
     def _verdict(
         self, cluster: LocalCluster, writer: Writer, record: Record, rounds: list[Round]
@@ -159,7 +161,7 @@ class Demo:
         )
         return 0
 
-    # --- output --------------------------------------------------------------------------------------
+    # --- output ---
 
     def _say(self, line: str) -> None:
         seconds = time.monotonic() - self._started
@@ -176,10 +178,10 @@ class Demo:
 
 
 def _first_row_of_new_leader(writer: Writer, timeline: Timeline) -> float | None:
-    """The first acknowledgement after the new leader was seen to accept writes, or a little before it.
+    """When the new leader acknowledged its first row.
 
-    Rows that the old leader had acknowledged can still be read by the client just after the kill; the
-    longest pause separates them from the new leader's.
+    Rows that the old leader had acknowledged can still be read by the client just after the kill;
+    the longest pause separates them from the new leader's.
     """
     record = writer.record()
     if timeline.writable is None or not record.first_after(timeline.writable):
@@ -187,7 +189,7 @@ def _first_row_of_new_leader(writer: Writer, timeline: Timeline) -> float | None
     rows = record.acknowledged
     pauses = [
         (after - before, after)
-        for (_, before), (_, after) in zip(rows, rows[1:], strict=False)
+        for (_, before), (_, after) in pairwise(rows)
         if after > timeline.killed
     ]
     return max(pauses)[1] if pauses else None

@@ -1,16 +1,16 @@
 """Exceptions of the command-line side: set-up, prepare, supervisor, local clusters.
 
-What goes wrong inside the consensus part (not the leader, no quorum, damaged files) is raised by the
-compiled module under its own names; both kinds derive from `pgraft.Error`.
+What goes wrong inside the consensus part (not the leader, no quorum, damaged files) is raised by
+the compiled module under its own names; both kinds derive from `pgraft.Error`.
 """
 
 from __future__ import annotations
 
-from pgraft._pgraft import Error
+from pgraft._pgraft import Error as Error
 
 
 class SetupError(Error):
-    """The request can't be carried out on this machine or directory; the message says what to do."""
+    """It can't be done on this machine or directory; the message says what to do."""
 
 
 class ProgramError(Error):

@@ -1,4 +1,4 @@
-"""A whole cluster of real servers on this machine: for trying out, for demonstrations and for tests.
+"""A whole cluster of real servers on this machine: to try out, to demonstrate and to test.
 
     with pgraft.LocalCluster(3) as cluster:
         with cluster.connect() as connection:          # to the leader
@@ -124,7 +124,7 @@ class LocalCluster:
         for node_id in range(1, nodes + 1):
             self._add(node_id)
 
-    # --- life cycle ----------------------------------------------------------------------------------
+    # --- life cycle ---
 
     def __enter__(self) -> LocalCluster:
         """Starts the servers and forms the cluster."""
@@ -182,7 +182,7 @@ class LocalCluster:
         if self._temporary and not self._keep:
             shutil.rmtree(self._base, ignore_errors=True)
 
-    # --- nodes ---------------------------------------------------------------------------------------
+    # --- nodes ---
 
     @property
     def base_dir(self) -> Path:
@@ -262,7 +262,7 @@ class LocalCluster:
                 node.paths, node.settings, (leader.host, leader.port), bindir=self._postgres.bindir
             )
 
-        # With namespaces from where the leader is reached; child processes inherit that of the thread.
+        # With namespaces from where the leader is reached; children inherit the thread's.
         if self.network is None:
             run()
         else:
@@ -322,7 +322,7 @@ class LocalCluster:
             raise SetupError("cutting nodes off needs LocalCluster(namespaces=True)")
         return self.network
 
-    # --- status --------------------------------------------------------------------------------------
+    # --- status ---
 
     def status(self, timeout: float = 1.0) -> dict[int, NodeStatus | None]:
         """What every node answers on its Raft port; None: no answer."""
@@ -384,7 +384,7 @@ class LocalCluster:
         wait_for(check, timeout, f"node {node_id} to answer queries")
 
     def wait_for_standby(self, node_id: int, timeout: float = 60.0) -> None:
-        """Waits until a node streams from the leader and has replayed what the leader had flushed."""
+        """Waits until a node streams and has replayed what the leader had flushed."""
         leader = self.leader(timeout)
         with self.connect(leader.id) as connection:
             row = connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
@@ -401,7 +401,7 @@ class LocalCluster:
 
         wait_for(check, timeout, f"node {node_id} to stream and catch up with {row[0]}")
 
-    # --- SQL -----------------------------------------------------------------------------------------
+    # --- SQL ---
 
     def connect(self, node_id: int | None = None, **arguments: Any) -> psycopg.Connection[Any]:
         """Connects to a node's server (default: the leader's) through its Unix-domain socket.

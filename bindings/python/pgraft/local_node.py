@@ -111,7 +111,8 @@ class LocalNode:
         """Kill -9, so that the node stays down until it is started again.
 
         Args:
-            what: "postmaster" (its children notice and end by themselves) or "all" processes at once,
+            what: "postmaster" (its children notice and end by themselves) or "all" processes at
+            once,
                 as when the machine loses its power.
         """
         if self.process is None:

@@ -1,8 +1,9 @@
 """A small network of its own for a local cluster: one network namespace a node, joined by a bridge.
 
 Nothing of it is visible outside: the bridge is in a namespace too. A node is cut off by taking its
-port from the bridge; its packets vanish without a word, as with a pulled cable behind a switch. Servers
-stay reachable through their Unix-domain sockets, which are files and know no network namespace.
+port from the bridge; its packets vanish without a word, as with a pulled cable behind a switch.
+Servers stay reachable through their Unix-domain sockets, which are files and know no network
+namespace.
 """
 
 from __future__ import annotations

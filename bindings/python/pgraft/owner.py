@@ -126,8 +126,9 @@ class Owner:
     ) -> subprocess.CompletedProcess[str]:
         """Runs a program to its end and collects what it says.
 
-        However this is left, nothing that the program started keeps running: it has a process group of
-        its own, which is ended as a whole (pg_basebackup has a child that receives the WAL).
+        However this is left, nothing that the program started keeps running: it has a process
+        group of its own, which is ended as a whole (pg_basebackup has a child that receives the
+        WAL).
 
         Args:
             command: Program and arguments.

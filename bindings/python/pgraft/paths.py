@@ -1,7 +1,7 @@
 """Where the files of a node are.
 
-The Raft state lives beside the data directory, never in it: base backups and rewinds copy everything
-inside (rule 10).
+The Raft state lives beside the data directory, never in it: base backups and rewinds copy
+everything inside (rule 10).
 """
 
 from __future__ import annotations

@@ -160,7 +160,11 @@ def _candidates() -> Iterator[Path]:
 def _version_of(bindir: Path) -> int | None:
     try:
         output = subprocess.run(
-            [bindir / "postgres", "--version"], capture_output=True, text=True, timeout=30
+            [bindir / "postgres", "--version"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
         )
     except (OSError, subprocess.SubprocessError):
         return None

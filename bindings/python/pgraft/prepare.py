@@ -1,9 +1,10 @@
 """What has to be done to a data directory while its server is down: `pgraft prepare`.
 
-Usually nothing: without a rejoin file only `standby.signal` is looked after. A node that has diverged
-is rewound, or cloned where that is impossible (rule 9). The order of the steps makes every interruption
-harmless: the rejoin file says "working" before the first byte is touched, and the server refuses
-to start on that; it says "catching_up" when the directory is whole and bound again (rules 3, 10).
+Usually nothing: without a rejoin file only `standby.signal` is looked after. A node that has
+diverged is rewound, or cloned where that is impossible (rule 9). The order of the steps makes
+every interruption harmless: the rejoin file says "working" before the first byte is touched, and
+the server refuses to start on that; it says "catching_up" when the directory is whole and bound
+again (rules 3, 10).
 
     requested -> working, mode rewind -> local WAL replayed -> working, mode clone -> pg_rewind
               -> configuration, standby.signal, binding -> catching_up with target
@@ -143,7 +144,7 @@ class _Rejoin:
         self.node_id = _pgraft.read_identity(str(paths.data_dir)).node_id
 
     def run(self) -> Outcome:
-        """Goes on until the directory is whole; a source that dies is replaced by the next leader."""
+        """Goes on until the directory is whole; a source that dies is replaced."""
         deadline = time.monotonic() + self.timeout
         while True:
             source = self._find_source()
@@ -220,6 +221,7 @@ class _Rejoin:
             self._store()
             self.log(f"rewinding against node {source.node_id}")
             rewind.run_pg_rewind(self.postgres, self.owner, self.paths, source)
+            rewind.check_wal(self.paths, control.wal_segment_bytes)
         except ProgramError as error:
             self.log(f"a rewind is impossible, cloning instead: {error}")
             self.rejoin.mode = _pgraft.RejoinMode.CLONE
@@ -244,7 +246,11 @@ class _Rejoin:
         clone.swap_in(self.paths)
 
     def _catch_up(self, source: Source, outcome: Outcome) -> None:
-        """Rule 3: the node abstains until it has what the leader had when the copy was finished."""
+        """Rule 3: the node abstains until it has what the leader had after the copy."""
+        # An idle source may have inserted less than a record's worth beyond what it has flushed,
+        # and the copy is consistent only from its insert position on: a checkpoint writes and
+        # flushes.
+        source.checkpoint()
         target = source.position()
         if target.timeline < source.promoted_timeline:
             raise NoLeader(f"node {source.node_id} is on timeline {target.timeline} only")

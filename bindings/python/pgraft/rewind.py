@@ -22,6 +22,9 @@ from pgraft.source import Source
 
 Log = Callable[[str], None]
 _CONSISTENT = "consistent recovery state reached"
+_EXHAUSTED = "to stream after failure"  # "switched WAL source from archive to stream after failure"
+_MAX_RETRIES = 10
+_START_FILE = re.compile(r"^START WAL LOCATION: .*\(file ([0-9A-F]{24})\)", re.MULTILINE)
 _WAL_FILE = re.compile(r"^[0-9A-F]{24}(\.partial)?$")
 _STOP_SECONDS = 300.0
 
@@ -31,16 +34,18 @@ def shut_down_cleanly(
 ) -> ControlData:
     """Brings the files of a crashed server to one consistent LSN, which pg_rewind needs.
 
-    pg_rewind's own way, single-user mode, refuses a directory with standby.signal, and the file must
-    stay (rule 1). So the server replays what is in its own pg_wal as a standby, without pgraft, without
-    a stream, without listeners, and is stopped.
+    pg_rewind's own way, single-user mode, refuses a directory with standby.signal, and the file
+    must stay (rule 1). So the server replays what is in its own pg_wal as a standby, without
+    pgraft, without a stream, without listeners, and is stopped.
 
     Raises:
         ProgramError: It could not be started, or did not become consistent in time.
     """
     control = postgres.control_data(owner, paths.pgdata)
-    if control.shut_down:
+    if control.state == "shut down":
         return control
+    # "shut down in recovery" is not enough: a crashed primary that is stopped before all of its WAL is
+    # replayed says that too, while its pages may be newer than what it says they are.
     log(f'replaying the local WAL first (control file: "{control.state}")')
     ensure_standby(owner, paths.pgdata)
     with owner.temporary_directory() as directory:
@@ -74,7 +79,8 @@ def _replay(
         "external_pid_file": "",
         "logging_collector": "off",
         "log_destination": "stderr",
-        "log_min_messages": "info",
+        "log_min_messages": "debug2",
+        "wal_retrieve_retry_interval": "100ms",
         "lc_messages": "C",
     }
     command = [str(postgres.program("postgres")), "-D", str(paths.pgdata)]
@@ -91,7 +97,7 @@ def _replay(
             **owner.popen_arguments(),
         ) as process:
             try:
-                consistent = _wait_for_line(process, log_file, timeout)
+                replayed = _wait_until_replayed(process, log_file, timeout)
                 with contextlib.suppress(ProcessLookupError):
                     process.send_signal(signal.SIGINT)
                 process.wait(_STOP_SECONDS)
@@ -100,19 +106,24 @@ def _replay(
                     process.send_signal(signal.SIGQUIT)
                 end_group(process)
                 raise
-        if not consistent:
+        if not replayed:
             tail = log_file.read_text(errors="replace")[-2000:]
             raise ProgramError("postgres", process.returncode, tail)
 
 
-def _wait_for_line(process: subprocess.Popen[bytes], log_file: Path, timeout: float) -> bool:
-    """True once the server has said that it is consistent; False when it ended or took too long."""
+def _wait_until_replayed(process: subprocess.Popen[bytes], log_file: Path, timeout: float) -> bool:
+    """True once all valid local WAL is replayed, which is when the server turns to streaming.
+
+    False when it ended, took too long, or turned to streaming before it was consistent: then it needs WAL
+    that is not here, and can't be rewound.
+    """
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         ended = process.poll() is not None
-        if _CONSISTENT in log_file.read_text(errors="replace"):
+        text = log_file.read_text(errors="replace")
+        if _EXHAUSTED in text.partition(_CONSISTENT)[2]:
             return True
-        if ended:
+        if ended or text.count(_EXHAUSTED) >= _MAX_RETRIES:
             return False
         time.sleep(0.02)
     return False
@@ -140,7 +151,6 @@ def keep_wal(
     """
     ends = dict(history)
     size = control.wal_segment_bytes
-    per_id = (1 << 32) // size
     owner.make_directory(paths.aside)
     target = paths.aside / f"wal-{len(list(paths.aside.iterdir())) + 1}"
     copied = 0
@@ -148,7 +158,7 @@ def keep_wal(
         if not _WAL_FILE.match(file.name):
             continue
         of_timeline = int(file.name[:8], 16)
-        start = (int(file.name[8:16], 16) * per_id + int(file.name[16:24], 16)) * size
+        start = _segment(file.name, size) * size
         if (
             of_timeline == timeline
             or start > control.end
@@ -164,11 +174,38 @@ def keep_wal(
         log(f'kept {copied} WAL files from the fork on in "{target}"')
 
 
+def _segment(name: str, size: int) -> int:
+    """Number of the segment that a WAL file holds."""
+    return int(name[8:16], 16) * ((1 << 32) // size) + int(name[16:24], 16)
+
+
+def check_wal(paths: NodePaths, segment_bytes: int) -> None:
+    """Is the WAL from the last common checkpoint on here, after a rewind?
+
+    pg_rewind makes pg_wal what the source's is. When the source has removed some of that WAL already, the
+    node would wait for it for ever.
+
+    Raises:
+        ProgramError: Some is missing.
+    """
+    label = (paths.pgdata / "backup_label").read_text()
+    found = _START_FILE.search(label)
+    names = [f.name for f in (paths.pgdata / "pg_wal").iterdir() if _WAL_FILE.match(f.name)]
+    there = {_segment(name, segment_bytes) for name in names}
+    start = _segment(found.group(1), segment_bytes) if found else 0
+    newest = max(there, default=start)
+    missing = [segment for segment in range(start, newest + 1) if segment not in there]
+    if found is None or missing or start not in there:
+        raise ProgramError(
+            "pg_rewind", 0, "the source no longer has the WAL since the last common checkpoint"
+        )
+
+
 def run_pg_rewind(postgres: Postgres, owner: Owner, paths: NodePaths, source: Source) -> None:
     """Runs pg_rewind.
 
     Raises:
-        ProgramError: It failed, or saw nothing to do, which can't be true of a node that has diverged.
+        ProgramError: It failed, or saw nothing to do, which can't be: the node has diverged.
     """
     result = owner.run(
         [

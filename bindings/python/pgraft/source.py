@@ -47,8 +47,8 @@ class Source:
     def checkpoint(self) -> None:
         """Makes its control file say which timeline it is on.
 
-        A fast promotion does not checkpoint by itself, and until then pg_rewind takes the old timeline
-        for the current one and says that there is nothing to do.
+        A fast promotion does not checkpoint by itself, and until then pg_rewind takes the old
+        timeline for the current one and says that there is nothing to do.
 
         Raises:
             NoLeader: It is on another timeline than the one it was promoted to.

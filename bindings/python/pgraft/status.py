@@ -32,7 +32,7 @@ class RaftAddress:
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """What one node answered. See `libpgraft/transport/transport.h` for the meaning of each field."""
+    """What one node answered (`ClusterStatus` of libpgraft/transport/transport.h)."""
 
     asked: RaftAddress
     raw: Mapping[str, Any]
@@ -99,7 +99,7 @@ class NodeStatus:
 
     @property
     def members(self) -> list[Mapping[str, Any]]:
-        """The members it knows: `member` (addresses), `voter`, `learner` and the leader's view of each."""
+        """The members it knows: `member` (addresses), `voter`, `learner`, the leader's view."""
         return list(self.raw["members"])
 
     @property

@@ -1,14 +1,16 @@
-"""`pgraft run`: keeps one member's server running, and prepares its data directory before every start.
+"""`pgraft run`: keeps a member's server running, and prepares its directory before every start.
 
-An extension can't restart its own postmaster. When a member has to become a standby again, or has to be
-rewound, it stops its server, and this process starts it again. Server and supervisor live and die
-together: a supervisor that is killed takes its server with it (SIGQUIT through PR_SET_PDEATHSIG, which
-survives the change of user because it is set after it), since an unsupervised member could not come back.
+An extension can't restart its own postmaster. When a member has to become a standby again, or has
+to be rewound, it stops its server, and this process starts it again. Server and supervisor live
+and die together: a supervisor that is killed takes its server with it (SIGQUIT through
+PR_SET_PDEATHSIG, which survives the change of user because it is set after it), since an
+unsupervised member could not come back.
 
-The supervisor is a child subreaper: processes that a killed postmaster leaves behind become its children.
-They hold the old shared memory, so they are ended before the next start.
+The supervisor is a child subreaper: processes that a killed postmaster leaves behind become its
+children. They hold the old shared memory, so they are ended before the next start.
 
-One thread; signals arrive as bytes on a pipe. During `prepare` SIGTERM and SIGINT unwind it instead.
+One thread; signals arrive as bytes on a pipe. During `prepare` SIGTERM and SIGINT unwind it
+instead.
 """
 
 from __future__ import annotations
@@ -89,7 +91,7 @@ class Supervisor:
             set_child_subreaper()
             return self._loop()
 
-    # --- the loop ------------------------------------------------------------------------------------
+    # --- the loop ---
 
     def _loop(self) -> int:
         delay = 0.0
@@ -152,8 +154,8 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                start_new_session=True,  # a terminal's Ctrl-C is for the supervisor, which passes it on
-                preexec_fn=_die_with_parent,
+                start_new_session=True,  # a terminal's Ctrl-C is for the supervisor only
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - this process has one thread
                 **owner.popen_arguments(),
             )
         try:
@@ -175,7 +177,7 @@ class Supervisor:
             except OSError as error:
                 self._log(f"could not remove what was put aside: {error}")
 
-    # --- signals -------------------------------------------------------------------------------------
+    # --- signals ---
 
     def _wait_for_events(self, seconds: float) -> None:
         """Sleeps until a signal, the end of standard input, or `seconds` later."""
@@ -225,7 +227,7 @@ class Supervisor:
         if self._server is not None and self._server.poll() is None:
             self._server.send_signal(number)
 
-    # --- one supervisor a node -----------------------------------------------------------------------
+    # --- one supervisor a node ---
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:

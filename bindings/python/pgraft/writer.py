@@ -1,7 +1,8 @@
 """A client that writes all the time, and remembers exactly what was acknowledged.
 
 One row a transaction. A row whose COMMIT was answered is acknowledged; one whose connection died is
-unknown: it may be there or not, and is neither counted as lost nor as found. A refused one is neither.
+unknown: it may be there or not, and is neither counted as lost nor as found. A refused one is
+neither.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import psycopg
 
@@ -35,9 +37,9 @@ class Record:
     reconnects: int = 0
 
     def longest_gap(self, start: float = 0.0, end: float = float("inf")) -> float:
-        """Seconds of the longest pause between two acknowledged rows, of which one ends in the span."""
+        """Seconds of the longest pause between two acknowledged rows that touches the span."""
         longest = 0.0
-        for (_, before), (_, after) in zip(self.acknowledged, self.acknowledged[1:], strict=False):
+        for (_, before), (_, after) in pairwise(self.acknowledged):
             if start <= after and before <= end:
                 longest = max(longest, after - before)
         return longest

@@ -1,4 +1,4 @@
-"""Plain PostgreSQL servers (without the extension) for the tests of what is done while they are down."""
+"""Plain PostgreSQL servers, without the extension, for what is done while they are down."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import Any
 
 import psycopg
 import pytest
-
 from pgraft import durable
 from pgraft.config import NodeSettings
 from pgraft.local_cluster import wait_for
@@ -122,7 +121,7 @@ def make_server(base: Path) -> Iterator[Callable[..., Server]]:
             raft_port=free_port(),
             listen_addresses="127.0.0.1",
             unix_socket_directories=str(directory),
-            extra={"shared_buffers": "'16MB'", "wal_keep_size": "'64MB'"},
+            extra={"shared_buffers": "'16MB'"},
         )
         paths = NodePaths.of(directory / "data")
         if source is None:

@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import pytest
-
 from pgraft.errors import ProgramError, SetupError
 from pgraft.owner import Owner
 from pgraft.pg import Postgres, format_lsn, parse_control_data, parse_lsn
@@ -36,7 +35,9 @@ def test_a_primarys_files_end_at_its_checkpoint() -> None:
 
 
 def test_a_crashed_server_is_not_shut_down() -> None:
-    assert not parse_control_data(CONTROL.replace("shut down in recovery", "in production")).shut_down
+    assert not parse_control_data(
+        CONTROL.replace("shut down in recovery", "in production")
+    ).shut_down
 
 
 def test_unknown_control_data_is_an_error() -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from pgraft import _pgraft, clone, durable, rewind
 from pgraft import prepare as prepare_module
 from pgraft.errors import NoLeader, ProgramError, SetupError
@@ -112,7 +111,7 @@ class Pair:
         self.check_whole()
 
     def check_whole(self) -> None:
-        """The node is what it was, with the new leader's data, and has passed the target when it starts."""
+        """The node is what it was, with the new leader's data, and follows it."""
         paths = self.old.paths
         rejoin = read_rejoin(paths)
         assert rejoin is not None
@@ -126,9 +125,7 @@ class Pair:
         assert paths.standby_signal.exists()
         assert not paths.clone.exists()
         assert not paths.replaced.exists()
-        self.old.use_no_extension(
-            primary_conninfo=f"host=127.0.0.1 port={self.new.settings.port}"
-        )
+        self.old.use_no_extension(primary_conninfo=f"host=127.0.0.1 port={self.new.settings.port}")
         self.old.start()
         assert self.old.query("SHOW port") == [(str(self.old.settings.port),)]
         wait_for(lambda: self.rows(self.old) == 1001, 60, "node 1 to follow node 2")
@@ -178,6 +175,43 @@ def test_a_node_without_the_wal_for_a_rewind_is_cloned(pair: Pair) -> None:
         assert pair.prepare() is Outcome.CLONED
     assert Refuses.calls == 1
     pair.check_whole()
+
+
+def test_a_rewound_node_whose_wal_the_source_has_removed_is_cloned(pair: Pair) -> None:
+    real = rewind.run_pg_rewind
+
+    def rewind_and_remove(*arguments: Any) -> None:
+        real(*arguments)
+        label = (pair.old.paths.pgdata / "backup_label").read_text()
+        first = label.split("(file ")[1].split(")")[0]
+        (pair.old.paths.pgdata / "pg_wal" / first).unlink()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rewind, "run_pg_rewind", rewind_and_remove)
+        assert pair.prepare() is Outcome.CLONED
+    pair.check_whole()
+
+
+def test_a_server_stopped_in_mid_replay_is_replayed_to_its_end_before_the_rewind(
+    pair: Pair,
+) -> None:
+    """Its control file says "shut down in recovery", and its pages may be newer than that says."""
+    paths = pair.old.paths
+    clone.ensure_standby(pair.old.owner, paths.pgdata)
+    replay = rewind._wait_until_replayed
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rewind, "_wait_until_replayed", lambda process, log, _: _starts(process, log))
+        rewind.shut_down_cleanly(pair.old.postgres, pair.old.owner, paths, print, 60)
+    assert rewind._wait_until_replayed is replay
+    state = pair.old.postgres.control_data(pair.old.owner, paths.pgdata).state
+    assert state == "shut down in recovery"
+    assert pair.prepare() is Outcome.REWOUND
+    pair.check_whole()
+
+
+def _starts(_process: Any, log: Path) -> bool:
+    """Waits only until recovery has begun."""
+    return bool(wait_for(lambda: "entering standby mode" in log.read_text(), 60, "recovery"))
 
 
 def test_own_settings_survive(pair: Pair) -> None:

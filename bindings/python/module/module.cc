@@ -1,0 +1,11 @@
+// pgraft._pgraft: running nodes, questions to nodes, and the member files. The stub _pgraft.pyi
+// documents it for users.
+#include "bindings/python/module/module.h"
+
+PYBIND11_MODULE(_pgraft, m) {
+  m.doc() = "The compiled part of pgraft";
+  pgraft::python::add_errors(m);
+  pgraft::python::add_files(m);
+  pgraft::python::add_queries(m);
+  pgraft::python::add_node(m);
+}
