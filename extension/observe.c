@@ -129,7 +129,7 @@ observe_standby(PgraftDatabaseView *view)
 	bool		consistent = HotStandbyActive();	/* "exhausted" means nothing while a backup's start is being looked for (M17) */
 
 	/* Before the replayed position: if it waits, everything it could be waiting for has been replayed. */
-	view->replay_exhausted = consistent && pgraft_receiver_waiting();
+	view->replay_exhausted = pgraft_receiver_waiting(); /* what was rewound or cloned becomes consistent by streaming only */
 	view->end_known = consistent && pgraft_receiver_has_waited();
 	view->receiver_stopped = pgraft_receiver_stopped();
 

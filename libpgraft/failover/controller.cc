@@ -238,19 +238,26 @@ void Controller::follow_as_standby(const Inputs& in, Orders& next, Requests& req
     return;
   }
   // Rule 9: decided from the history, with all local WAL replayed; not from a stream that fails.
-  if (database.replayed.timeline != 0 && config_.switches.current &&
-      has_diverged(database.replayed, done->timeline, done->history)) {
+  // What a rewind or clone has copied counts as replayed: pages may be as new as its target, and
+  // PostgreSQL compares bare LSNs when it decides that they are consistent.
+  const bool checked = config_.switches.current;
+  const bool replayed_diverged = database.replayed.timeline != 0 &&
+                                 has_diverged(database.replayed, done->timeline, done->history);
+  const bool copy_diverged =
+      abstain_until_ && has_diverged(*abstain_until_, done->timeline, done->history);
+  if (checked && (replayed_diverged || copy_diverged)) {
     if (in.raft.leader != done->node) {
       // After a restart the stored term may be older than the WAL, which has followed a later
       // promotion since: only a leader that was heard can tell.
       phase_ = "WAL does not fit node " + std::to_string(done->node) + ", waiting for a leader";
       return;
     }
+    const Position end = replayed_diverged ? database.replayed : *abstain_until_;
     phase_ = "diverged";
     next.restart = Restart::kRewind;
     next.rewind_source = done->node;
     next.rewind_target = {done->timeline, done->switch_lsn()};
-    next.reason = "local WAL on timeline " + std::to_string(database.replayed.timeline) +
+    next.reason = "local WAL on timeline " + std::to_string(end.timeline) +
                   " goes past the point where timeline " + std::to_string(done->timeline) +
                   " of node " + std::to_string(done->node) + " forked off";
     return;
@@ -264,6 +271,10 @@ void Controller::follow_as_standby(const Inputs& in, Orders& next, Requests& req
   phase_ = "following node " + std::to_string(done->node);
   if (abstain_until_ && config_.switches.abstain) {
     phase_ += ", catching up after a rewind or clone";
+    return;
+  }
+  if (!database.end_known) {
+    phase_ += ", not consistent yet";
     return;
   }
   raise_bound(done->timeline, requests);  // rule 3: before the first acknowledgement

@@ -280,6 +280,42 @@ TEST(Abstention, ReportsTheBoundAndDelaysCampaigns) {
   EXPECT_FALSE(desk.orders().gate_open) << "it does not acknowledge what it lacks";
 }
 
+// After a rewind the WAL that makes the pages consistent comes only through the stream.
+TEST(Abstention, FollowsToBecomeConsistentAndAcknowledgesNothingBefore) {
+  Config c = config();
+  c.abstain_until = Position{2, 500};
+  Desk desk(c);
+  desk.database.end_known = false;
+  desk.database.end = desk.database.replayed = {1, 90};
+  desk.follow(2);
+  desk.commit_done(2, 2, {{1, 100}});
+  desk.run();
+  EXPECT_EQ(desk.orders().follow, 2u);
+  EXPECT_FALSE(desk.orders().gate_open);
+  desk.database.end = desk.database.replayed = {2, 600};
+  desk.run();
+  EXPECT_TRUE(desk.controller.abstaining()) << "not consistent yet";
+  desk.database.end_known = true;
+  EXPECT_TRUE(desk.run().clear_abstain);
+  EXPECT_TRUE(desk.orders().gate_open);
+}
+
+// The source of a rewind died and the next leader forked off below what had been copied: the pages
+// hold a branch that is gone, although no WAL of it is replayed here.
+TEST(Abstention, ACopyThatGoesPastTheNextForkIsMadeAgain) {
+  Config c = config();
+  c.abstain_until = Position{2, 500};
+  Desk desk(c);
+  desk.database.end_known = false;
+  desk.database.end = desk.database.replayed = {1, 90};
+  desk.follow(3);
+  desk.commit_done(3, 3, {{1, 100}, {2, 400}});
+  desk.run();
+  EXPECT_EQ(desk.orders().restart, Restart::kRewind);
+  EXPECT_EQ(desk.orders().rewind_source, 3u);
+  EXPECT_EQ(desk.orders().follow, 0u);
+}
+
 // PROTOCOL.md, M8d
 TEST(Abstention, EndsAtTheTargetByTimelineThenLsn) {
   struct Case {

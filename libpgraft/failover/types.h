@@ -100,11 +100,11 @@ struct DatabaseView {
   bool in_recovery = true;  // standby; false: primary
   bool receiver_stopped =
       false;  // no walreceiver that streams, and the last one's final flush is done
-  bool replay_exhausted = false;  // standby: consistent, and all valid local WAL has been replayed
-                                  // (it asks for streaming)
-  bool end_known = false;        // `end` is the end of valid WAL: standby: exhausted once since the
-                                 // server started, primary: always
-  bool frozen = false;           // no walsender, none admitted, none being admitted
+  bool replay_exhausted = false;  // standby: all valid local WAL has been replayed, it asks for
+                                  // streaming; it may need a stream to become consistent
+  bool end_known = false;         // `end` is the end of valid WAL: standby: consistent, and
+                                  // exhausted once since the server started; primary: always
+  bool frozen = false;            // no walsender, none admitted, none being admitted
   bool promote_pending = false;  // promotion signalled; neither finished nor confirmed as withdrawn
   Position end;                  // standby: received and flushed, or replayed; primary: flushed
   Position replayed;             // standby: replayed; primary: same as end

@@ -371,7 +371,12 @@ Status Replica::carry_out(const failover::Requests& r) {
   }
   if (r.promote_learner != raft::kNoNode) {
     const auto found = machine_.members().find(r.promote_learner);
-    if (found != machine_.members().end()) {
+    // Its log too must be there: a voter without one could stop commits (rule 8).
+    const raft::NodeStatus status = raft_->status();
+    const auto progress = status.progress.find(r.promote_learner);
+    const bool has_log = progress != status.progress.end() &&
+                         progress->second.match >= status.hard.commit && answers(r.promote_learner);
+    if (found != machine_.members().end() && has_log) {
       (void)propose_change(raft::ConfChangeType::kAddVoter, found->second);
     }
   }

@@ -121,6 +121,11 @@ void Replica::settle_requests() {
   }
 }
 
+void Replica::stop() {
+  requests_->abandon(Status(Code::kUnavailable, "the node is stopping: the outcome is unknown"));
+  requests_->deliver();
+}
+
 // --- why not
 // ------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,8 @@ void DatabaseModel::state_changed(const state::StateMachine&, const raft::ConfSt
   members_.clear();
   members_.insert(conf.voters.begin(), conf.voters.end());
   members_.insert(conf.learners.begin(), conf.learners.end());
+  // Rule 6: only a member's walsender counts, and not that of an earlier node with its id.
+  std::erase_if(senders_, [&](const Sender& s) { return !members_.contains(s.member); });
 }
 
 failover::DatabaseView DatabaseModel::view() const {

@@ -4,8 +4,10 @@
 
 namespace pgraft::sim {
 
-ClusterOptions RandomWalk::draw(std::uint64_t seed, std::mt19937_64& rng) {
+ClusterOptions RandomWalk::draw(std::uint64_t seed, const failover::Switches& rules,
+                                std::mt19937_64& rng) {
   ClusterOptions options;
+  options.rules = rules;
   options.members = 3 + static_cast<int>(rng() % 3);
   options.seed = seed;
   options.snapshot_every = rng() % 2 == 0 ? 1000 : 20;
@@ -14,8 +16,8 @@ ClusterOptions RandomWalk::draw(std::uint64_t seed, std::mt19937_64& rng) {
   return options;
 }
 
-RandomWalk::RandomWalk(std::uint64_t seed)
-    : seed_(seed), rng_(seed * 0x9e3779b97f4a7c15ull + 1), cluster_(draw(seed, rng_)) {
+RandomWalk::RandomWalk(std::uint64_t seed, const failover::Switches& rules)
+    : seed_(seed), rng_(seed * 0x9e3779b97f4a7c15ull + 1), cluster_(draw(seed, rules, rng_)) {
   constexpr int kLoss[] = {0, 0, 2, 15};
   constexpr int kFaults[] = {100, 100, 40, 10};
   loss_percent_ = kLoss[below(4)];

@@ -13,7 +13,7 @@ namespace pgraft::sim {
 
 class RandomWalk {
  public:
-  explicit RandomWalk(std::uint64_t seed);
+  explicit RandomWalk(std::uint64_t seed, const failover::Switches& rules = {});
 
   // Phase 1, safety: `steps` random steps with faults. False: an invariant was violated.
   bool run(int steps);
@@ -34,7 +34,8 @@ class RandomWalk {
     void (RandomWalk::*act)(NodeId);
   };
   static const std::vector<Action>& actions();
-  static ClusterOptions draw(std::uint64_t seed, std::mt19937_64& rng);
+  static ClusterOptions draw(std::uint64_t seed, const failover::Switches& rules,
+                             std::mt19937_64& rng);
   std::uint64_t below(std::uint64_t n) { return rng_() % n; }
   bool chance(int percent) { return below(100) < static_cast<std::uint64_t>(percent); }
   NodeId any();

@@ -1,7 +1,6 @@
 // What the connections of one transport share. Event loop thread only, except where said.
 #pragma once
 
-#include <asio.hpp>
 #include <atomic>
 #include <chrono>
 #include <map>
@@ -9,6 +8,7 @@
 #include <random>
 #include <string>
 
+#include "libpgraft/transport/asio.h"
 #include "libpgraft/transport/outbox.h"
 #include "libpgraft/transport/transport.h"
 

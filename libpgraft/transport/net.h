@@ -2,7 +2,6 @@
 // for addresses and errors.
 #pragma once
 
-#include <asio.hpp>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -10,6 +9,7 @@
 #include <vector>
 
 #include "libpgraft/base/status.h"
+#include "libpgraft/transport/asio.h"
 
 namespace pgraft::transport {
 

@@ -6,13 +6,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <asio.hpp>
 #include <condition_variable>
 #include <mutex>
 #include <set>
 #include <thread>
 
 #include "libpgraft/base/crc32c.h"
+#include "libpgraft/transport/asio.h"
 #include "libpgraft/transport/codec.h"
 #include "libpgraft/transport/frame.h"
 #include "libpgraft/transport/test_data.h"

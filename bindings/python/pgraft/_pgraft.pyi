@@ -201,8 +201,8 @@ def query_identity(host: str, port: int, timeout: float = 1.0) -> IdentityDict: 
 class Node:
     """A running node without a database: Raft, the key-value store and the log.
 
-    Times are in seconds. A request returns when a majority has it, or raises; `Timeout` means that its
-    outcome is unknown.
+    Times are in seconds. A request returns when a majority has it, or raises; `Timeout` means that
+    its outcome is unknown.
     """
 
     def __init__(

@@ -6,7 +6,9 @@ the compiled module under its own names; both kinds derive from `pgraft.Error`.
 
 from __future__ import annotations
 
-from pgraft._pgraft import Error as Error
+from pgraft._pgraft import Error
+
+__all__ = ["Error", "NoLeader", "ProgramError", "SetupError", "StopRequested", "WaitTimeout"]
 
 
 class SetupError(Error):

@@ -391,6 +391,9 @@ class LocalCluster:
         assert row is not None
 
         def check() -> bool:
+            answer = self.status()[node_id]
+            if answer is None or not answer.in_recovery:  # it would only log refused connections
+                return False
             with self.connect(node_id) as connection:
                 found = connection.execute(
                     "SELECT pg_is_in_recovery() AND pg_last_wal_replay_lsn() >= %s::pg_lsn "

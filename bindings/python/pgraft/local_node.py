@@ -159,13 +159,15 @@ class LocalNode:
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.close()
         self.process = None
-        self.left = [pid for pid in tree if processes.alive(pid)]
+        self.left = [pid for pid in tree if processes.exists(pid)]
 
     def _end_left(self) -> None:
         """Children of a killed postmaster end by themselves, but for one that is stuck."""
-        deadline = time.monotonic() + _KILL_SECONDS / 4
-        while self.left:
-            if time.monotonic() > deadline:
-                processes.send(self.left, signal.SIGKILL)
-            self.left = [pid for pid in self.left if processes.alive(pid)]
+        begun = time.monotonic()
+        while self.left and time.monotonic() < begun + _KILL_SECONDS:
+            living = [pid for pid in self.left if processes.alive(pid)]
+            if time.monotonic() > begun + _KILL_SECONDS / 4:
+                processes.send(living, signal.SIGKILL)
+            self.left = [pid for pid in self.left if processes.exists(pid)]
             time.sleep(0.01)
+        self.left = []

@@ -28,6 +28,11 @@ def alive(pid: int) -> bool:
         return False
 
 
+def exists(pid: int) -> bool:
+    """Is the process there, be it as a zombie? A server's lock file counts those too."""
+    return Path(f"/proc/{pid}").exists()
+
+
 def send(pids: Iterable[int], number: signal.Signals) -> None:
     """Sends a signal to each that still exists."""
     for pid in pids:

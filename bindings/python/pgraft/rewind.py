@@ -44,8 +44,8 @@ def shut_down_cleanly(
     control = postgres.control_data(owner, paths.pgdata)
     if control.state == "shut down":
         return control
-    # "shut down in recovery" is not enough: a crashed primary that is stopped before all of its WAL is
-    # replayed says that too, while its pages may be newer than what it says they are.
+    # "shut down in recovery" is not enough: a crashed primary that is stopped before all of its
+    # WAL is replayed says that too, while its pages may be newer than what it says they are.
     log(f'replaying the local WAL first (control file: "{control.state}")')
     ensure_standby(owner, paths.pgdata)
     with owner.temporary_directory() as directory:
@@ -114,8 +114,8 @@ def _replay(
 def _wait_until_replayed(process: subprocess.Popen[bytes], log_file: Path, timeout: float) -> bool:
     """True once all valid local WAL is replayed, which is when the server turns to streaming.
 
-    False when it ended, took too long, or turned to streaming before it was consistent: then it needs WAL
-    that is not here, and can't be rewound.
+    False when it ended, took too long, or turned to streaming before it was consistent: then it
+    needs WAL that is not here, and can't be rewound.
     """
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
@@ -182,8 +182,8 @@ def _segment(name: str, size: int) -> int:
 def check_wal(paths: NodePaths, segment_bytes: int) -> None:
     """Is the WAL from the last common checkpoint on here, after a rewind?
 
-    pg_rewind makes pg_wal what the source's is. When the source has removed some of that WAL already, the
-    node would wait for it for ever.
+    pg_rewind makes pg_wal what the source's is. When the source has removed some of that WAL
+    already, the node would wait for it for ever.
 
     Raises:
         ProgramError: Some is missing.

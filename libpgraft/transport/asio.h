@@ -1,0 +1,7 @@
+// asio, included in one way everywhere. Its configuration looks at libstdc++'s own macros
+// (_GLIBCXX_HAVE_ALIGNED_ALLOC), which exist only after some standard header: a file that includes
+// asio first would allocate with operator new what another frees with free().
+#pragma once
+
+#include <asio.hpp>
+#include <cstddef>
