@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
+#include "postmaster/bgwriter.h"
 #include "postmaster/interrupt.h"
 #include "postmaster/postmaster.h"
 #include "replication/walreceiver.h"
@@ -288,6 +289,21 @@ loosen(const PgraftOrders *o)
 	}
 	if (o->lift_fence && pgraft_load(&guard->fence_term) != o->term)
 		pgraft_engine_lift_fence(engine, o->term);
+}
+
+/*
+ * The server itself spreads the first checkpoint of a new timeline over minutes. Until it is complete this server, should it die, recovers from before the promotion, and
+ * pg_rewind (before 17) can't be used on it (POSTGRES.md, M15). Once a timeline, when clients have been let in.
+ */
+static void
+checkpoint_new_timeline(void)
+{
+	static uint32 done = 0;
+
+	if (!orders.lift_fence || view.in_recovery || view.end_timeline == 0 || view.end_timeline == done)
+		return;
+	done = view.end_timeline;
+	RequestCheckpoint(CHECKPOINT_FORCE | CHECKPOINT_IMMEDIATE);
 }
 
 static bool
@@ -584,6 +600,7 @@ run(WaitEventSet *set)
 		periodic = health_period_passed();
 		observe(periodic);
 		publish();
+		checkpoint_new_timeline();
 		if (periodic)
 			report_problems();
 		if (periodic && orders.member)

@@ -1,8 +1,9 @@
 // Status and Result<T>: how every boundary of libpgraft reports failure.
 //
-// A Status is a code (what kind of thing went wrong, so that callers can branch and the extension can
-// choose an SQLSTATE) and a message that says what to do. Messages are in PostgreSQL's style: lower case,
-// no full stop. Exceptions of libraries end at the adapter that called them and become a Status there.
+// A Status is a code (what kind of thing went wrong, so that callers can branch and the extension
+// can choose an SQLSTATE) and a message that says what to do. Messages are in PostgreSQL's style:
+// lower case, no full stop. Exceptions of libraries end at the adapter that called them and become
+// a Status there.
 #pragma once
 
 #include <cstdint>
@@ -14,19 +15,19 @@ namespace pgraft {
 
 enum class Code : std::uint8_t {
   kOk = 0,
-  kInvalidArgument,     // the caller's input is malformed or out of range
-  kNotLeader,           // only the leader can do this; the message names the leader when it is known
-  kNoQuorum,            // too few members answer
-  kTimeout,             // the outcome is unknown
-  kNotFound,            // no such member, key, entry
-  kAlreadyExists,       // duplicate member, key
+  kInvalidArgument,  // the caller's input is malformed or out of range
+  kNotLeader,        // only the leader can do this; the message names the leader when it is known
+  kNoQuorum,         // too few members answer
+  kTimeout,          // the outcome is unknown
+  kNotFound,         // no such member, key, entry
+  kAlreadyExists,    // duplicate member, key
   kFailedPrecondition,  // right request, wrong moment: the message says what must come first
-  kMismatch,            // identity differs: cluster, incarnation, system identifier, protocol version
-  kResourceExhausted,   // a bound was reached: the message names the bound
-  kCorruption,          // stored or received data fails its checks
-  kIo,                  // the operating system said no
-  kUnavailable,         // the other side can't be reached, or is shutting down
-  kAborted,             // given up because something newer took its place
+  kMismatch,  // identity differs: cluster, incarnation, system identifier, protocol version
+  kResourceExhausted,  // a bound was reached: the message names the bound
+  kCorruption,         // stored or received data fails its checks
+  kIo,                 // the operating system said no
+  kUnavailable,        // the other side can't be reached, or is shutting down
+  kAborted,            // given up because something newer took its place
 };
 
 // Name of a code for logs ("not_leader").
@@ -58,8 +59,8 @@ class [[nodiscard]] Status {
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}             // NOLINT: implicit by design
-  Result(Status status) : status_(std::move(status)) {}     // NOLINT: implicit by design
+  Result(T value) : value_(std::move(value)) {}          // NOLINT: implicit by design
+  Result(Status status) : status_(std::move(status)) {}  // NOLINT: implicit by design
 
   bool is_ok() const { return value_.has_value(); }
   explicit operator bool() const { return is_ok(); }

@@ -1,13 +1,16 @@
-// The small text files beside the Raft log that bind it to one data directory (rule 10) and carry a rejoin across restarts (rules 3, 9).
+// The small text files beside the Raft log that bind it to one data directory (rule 10) and carry a
+// rejoin across restarts (rules 3, 9).
 //
-// They are `key = value` lines, written to a temporary name, synced, renamed, and the directory synced. Read by the postmaster's start-up hook, by the worker
-// and by `pgraft prepare`, so they hold nothing that needs the Raft log. Unknown keys are kept out: an unknown format version is kMismatch.
+// They are `key = value` lines, written to a temporary name, synced, renamed, and the directory
+// synced. Read by the postmaster's start-up hook, by the worker and by `pgraft prepare`, so they
+// hold nothing that needs the Raft log. Unknown keys are kept out: an unknown format version is
+// kMismatch.
 //
-//   <data_dir>/identity    cluster_name, cluster_id, node_id, incarnation, system_identifier, binding
-//   <data_dir>/rejoin      state, mode, source_node, source_host, source_port, target_timeline, target_lsn, binding, reason
-//   <data_dir>/timelines   max, current, history (of the newest completed promotion)
-//   <data_dir>/members     one line a member: id incarnation name address port pg_host pg_port
-//   <PGDATA>/pgraft.binding   node_id, incarnation, binding
+//   <data_dir>/identity    cluster_name, cluster_id, node_id, incarnation, system_identifier,
+//   binding <data_dir>/rejoin      state, mode, source_node, source_host, source_port,
+//   target_timeline, target_lsn, binding, reason <data_dir>/timelines   max, current, history (of
+//   the newest completed promotion) <data_dir>/members     one line a member: id incarnation name
+//   address port pg_host pg_port <PGDATA>/pgraft.binding   node_id, incarnation, binding
 #pragma once
 
 #include <cstdint>
@@ -39,8 +42,9 @@ struct BindingFile {
 };
 
 // requested: the worker asks for a rejoin, no byte has been touched, the node is what it was.
-// working: `prepare` may have touched the data directory; the server must not start until it has finished.
-// catching_up: the directory is whole again but lacks what the node once acknowledged; it abstains until its WAL is past the target (rule 3).
+// working: `prepare` may have touched the data directory; the server must not start until it has
+// finished. catching_up: the directory is whole again but lacks what the node once acknowledged; it
+// abstains until its WAL is past the target (rule 3).
 enum class RejoinState : std::uint8_t { kRequested, kWorking, kCatchingUp };
 enum class RejoinMode : std::uint8_t { kRewind, kClone };
 
@@ -63,7 +67,8 @@ struct TimelinesFile {
   bool operator==(const TimelinesFile&) const = default;
 };
 
-// Each read gives kNotFound when the file is absent, kCorruption (with the file's name and line) when it is damaged.
+// Each read gives kNotFound when the file is absent, kCorruption (with the file's name and line)
+// when it is damaged.
 Result<IdentityFile> read_identity(const std::string& data_dir);
 Status write_identity(const std::string& data_dir, const IdentityFile& file);
 Result<BindingFile> read_binding(const std::string& pgdata);
@@ -79,8 +84,10 @@ Status write_members(const std::string& data_dir, const std::vector<state::Membe
 // Writes `content` so that after a crash either the old or the new file is there, whole.
 Status write_file_atomically(const std::string& path, const std::string& content);
 
-// Rule 10, asked at every start before anything is written. Both halves new: they are made and bound (identity first). Bound to each other: they are returned. Anything else
-// (copied, swapped, missing half, another node id or system identifier than configured, unfinished rejoin) is refused with a message that says what to do.
+// Rule 10, asked at every start before anything is written. Both halves new: they are made and
+// bound (identity first). Bound to each other: they are returned. Anything else (copied, swapped,
+// missing half, another node id or system identifier than configured, unfinished rejoin) is refused
+// with a message that says what to do.
 struct Binding {
   IdentityFile identity;
   bool created = false;

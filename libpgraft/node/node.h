@@ -1,7 +1,9 @@
-// Node: a running member. A replica with its run loop on a thread of its own, LevelDB under it and TCP beside it.
+// Node: a running member. A replica with its run loop on a thread of its own, LevelDB under it and
+// TCP beside it.
 //
-// Thread rule: public methods may be called from any thread and don't block on I/O, but stop() and start(). Callbacks of requests are called on the node's thread and must not
-// block. All threads are created with all signals blocked (the caller need not do it) and are joined by stop().
+// Thread rule: public methods may be called from any thread and don't block on I/O, but stop() and
+// start(). Callbacks of requests are called on the node's thread and must not block. All threads
+// are created with all signals blocked (the caller need not do it) and are joined by stop().
 #pragma once
 
 #include <chrono>
@@ -18,33 +20,36 @@
 namespace pgraft::node {
 
 struct NodeConfig {
-  std::string data_dir;                 // holds identity, raft/ and the other member files
-  std::string pgdata;                   // empty: a node without a database
-  raft::NodeId node_id = 0;             // 1..; not 0
-  std::string node_name;                // default: "node<id>"
+  std::string data_dir;      // holds identity, raft/ and the other member files
+  std::string pgdata;        // empty: a node without a database
+  raft::NodeId node_id = 0;  // 1..; not 0
+  std::string node_name;     // default: "node<id>"
   std::string cluster_name = "pgraft";
   std::string listen_address = "0.0.0.0";
-  std::uint16_t listen_port = 8001;     // 0: any free one
-  std::string advertise_address;        // default: listen_address, or 127.0.0.1 when that is a wildcard
-  std::string pg_host;                  // default: advertise_address
+  std::uint16_t listen_port = 8001;  // 0: any free one
+  std::string advertise_address;  // default: listen_address, or 127.0.0.1 when that is a wildcard
+  std::string pg_host;            // default: advertise_address
   std::uint16_t pg_port = 0;
   std::uint64_t system_identifier = 0;  // of the database
   std::chrono::milliseconds heartbeat_interval{100};
-  std::chrono::milliseconds election_timeout{1000};  // the longest a silent leader goes unnoticed; campaigns come between half and all of it
-  std::size_t max_log_entries = 1000;   // per append batch
+  std::chrono::milliseconds election_timeout{1000};  // the longest a silent leader goes unnoticed;
+                                                     // campaigns come between half and all of it
+  std::size_t max_log_entries = 1000;                // per append batch
   std::chrono::milliseconds request_timeout{10000};
-  std::uint64_t seed = 0;               // 0: from the operating system
-  Status validate() const;              // every field; the message names the setting and the allowed range
+  std::uint64_t seed = 0;   // 0: from the operating system
+  Status validate() const;  // every field; the message names the setting and the allowed range
 };
 
 // What the host of a database implements on top of Host. Calls come from the node's thread.
 class DatabaseHost : public Host {
  public:
-  // Rule 7: writes allowed until this many milliseconds from now, for `term`; 0: no lease. Called at least every heartbeat while there is one.
+  // Rule 7: writes allowed until this many milliseconds from now, for `term`; 0: no lease. Called
+  // at least every heartbeat while there is one.
   virtual void publish_lease(raft::Term term, std::chrono::milliseconds remaining) = 0;
   // status() has news.
   virtual void status_changed() = 0;
-  // Is the database side alive (it ticks and passes its health check)? A leader whose database is not steps down (rule 11).
+  // Is the database side alive (it ticks and passes its health check)? A leader whose database is
+  // not steps down (rule 11).
   virtual bool healthy() = 0;
   // The node can't go on (disk failure, corruption); it has stopped itself.
   virtual void failed(const Status& status) = 0;
@@ -52,19 +57,26 @@ class DatabaseHost : public Host {
 
 class Node {
  public:
-  // Binds, opens the store, listens and starts the run loop. `host` may be null when config.pgdata is empty; it must outlive the node.
+  // Binds, opens the store, listens and starts the run loop. `host` may be null when config.pgdata
+  // is empty; it must outlive the node.
   static Result<std::unique_ptr<Node>> start(const NodeConfig& config, DatabaseHost* host);
   virtual ~Node() = default;  // stops
 
-  // Makes this node the first of a new cluster (pgraft_init). kFailedPrecondition when it is part of one.
+  // Makes this node the first of a new cluster (pgraft_init). kFailedPrecondition when it is part
+  // of one.
   virtual void init(Completion done) = 0;
-  // Asks the node at host:port who it is and adds it as a learner. Refused: unreachable (kUnavailable), not `expected_id` (kMismatch; 0: any), another system identifier or cluster name (kMismatch),
-  // already part of a cluster (kFailedPrecondition), duplicate id (kAlreadyExists), not the leader (kNotLeader, names it), no quorum (kNoQuorum: how many of how many answered).
-  virtual void add_node(raft::NodeId expected_id, std::string host, std::uint16_t port, Completion done) = 0;
+  // Asks the node at host:port who it is and adds it as a learner. Refused: unreachable
+  // (kUnavailable), not `expected_id` (kMismatch; 0: any), another system identifier or cluster
+  // name (kMismatch), already part of a cluster (kFailedPrecondition), duplicate id
+  // (kAlreadyExists), not the leader (kNotLeader, names it), no quorum (kNoQuorum: how many of how
+  // many answered).
+  virtual void add_node(raft::NodeId expected_id, std::string host, std::uint16_t port,
+                        Completion done) = 0;
   virtual void remove_node(raft::NodeId id, Completion done) = 0;
   virtual void transfer_leadership(raft::NodeId to, Completion done) = 0;  // 0: the best one
   virtual void propose(state::Operation operation, Completion done) = 0;
-  virtual Result<std::string> kv_get(const std::string& key) const = 0;    // local, as applied here; kNotFound
+  virtual Result<std::string> kv_get(
+      const std::string& key) const = 0;  // local, as applied here; kNotFound
 
   virtual void observe(const failover::DatabaseView& view) = 0;
   virtual transport::ClusterStatus status() const = 0;

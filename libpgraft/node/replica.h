@@ -1,10 +1,12 @@
 // One replica: Raft core, state machine and failover controller put together, still deterministic.
 //
-// The world comes in through three interfaces (durable store, outbox, host), so that the production node (threads, LevelDB, TCP, PostgreSQL) and the
-// simulator (virtual time, simulated disks, a model of PostgreSQL) run the same code. One thread owns it.
+// The world comes in through three interfaces (durable store, outbox, host), so that the production
+// node (threads, LevelDB, TCP, PostgreSQL) and the simulator (virtual time, simulated disks, a
+// model of PostgreSQL) run the same code. One thread owns it.
 //
-// process() does, until nothing is left: ready -> [new term: host closes the gate] -> persist -> send -> apply -> advance, then one controller update whose requests are carried
-// out in order and whose orders go to the host.
+// process() does, until nothing is left: ready -> [new term: host closes the gate] -> persist ->
+// send -> apply -> advance, then one controller update whose requests are carried out in order and
+// whose orders go to the host.
 #pragma once
 
 #include <cstdint>
@@ -34,15 +36,18 @@ class Outbox {
 class Host {
  public:
   virtual ~Host() = default;
-  // Rule 2: returns only when no reply of an earlier term can be sent any more, the fence is closed and no walsender is admitted; called before the term is persisted.
+  // Rule 2: returns only when no reply of an earlier term can be sent any more, the fence is closed
+  // and no walsender is admitted; called before the term is persisted.
   virtual void close(const failover::Orders& orders) = 0;
-  // To be carried out; answered by Replica::observe() with a view whose orders_seen is >= orders.seq. Must not block.
+  // To be carried out; answered by Replica::observe() with a view whose orders_seen is >=
+  // orders.seq. Must not block.
   virtual void carry_out(const failover::Orders& orders) = 0;
   // The durable rejoin marker has done its work (rule 9).
   virtual Status clear_abstain() = 0;
   // Members, their addresses, promotions or the configuration changed.
   virtual void state_changed(const state::StateMachine& machine, const raft::ConfState& conf) = 0;
-  // Around every change of the state machine, in pairs: a host that lets other threads read the machine locks it here.
+  // Around every change of the state machine, in pairs: a host that lets other threads read the
+  // machine locks it here.
   virtual void applying() {}
   virtual void applied() {}
 };
@@ -55,38 +60,49 @@ class Replica {
   struct Options {
     raft::Config raft;
     failover::Config failover;
-    bool with_database = true;              // false: Raft and key-value only, the controller rests
-    raft::Index snapshot_every = 10000;     // applied entries between snapshots of the state machine
-    raft::Index keep_tail = 5000;           // entries kept behind a snapshot for followers that are just behind
-    int request_timeout_ticks = 500;        // a request that is not applied by then completes with kTimeout ("outcome unknown")
+    bool with_database = true;           // false: Raft and key-value only, the controller rests
+    raft::Index snapshot_every = 10000;  // applied entries between snapshots of the state machine
+    raft::Index keep_tail =
+        5000;  // entries kept behind a snapshot for followers that are just behind
+    int request_timeout_ticks =
+        500;  // a request that is not applied by then completes with kTimeout ("outcome unknown")
   };
 
   // The store, outbox and host must outlive it. Rebuilds the state machine from the store.
-  static Result<std::unique_ptr<Replica>> create(const Options& options, storage::LogStore* store, Outbox* outbox, Host* host);
+  static Result<std::unique_ptr<Replica>> create(const Options& options, storage::LogStore* store,
+                                                 Outbox* outbox, Host* host);
 
   ~Replica();
   Replica(const Replica&) = delete;
   Replica& operator=(const Replica&) = delete;
 
-  // Makes `store` the first node of a new cluster: a snapshot at index 1, term 1, whose only voter is `self`. kFailedPrecondition unless the store is blank.
-  // `cluster_id` goes into that snapshot, so that whoever joins learns it with the first thing that it persists (rule 10).
-  static Status bootstrap(storage::LogStore* store, const state::Member& self, std::uint64_t cluster_id = 0);
+  // Makes `store` the first node of a new cluster: a snapshot at index 1, term 1, whose only voter
+  // is `self`. kFailedPrecondition unless the store is blank. `cluster_id` goes into that snapshot,
+  // so that whoever joins learns it with the first thing that it persists (rule 10).
+  static Status bootstrap(storage::LogStore* store, const state::Member& self,
+                          std::uint64_t cluster_id = 0);
 
   // Inputs; each is followed by process().
   void tick();
   void receive(raft::Message message);
   void receive_report(const failover::Report& report);
   void observe(const failover::DatabaseView& view);
-  void peer_lost(raft::NodeId id);             // connection reset or refused; campaigns staggered by rank (see .cc)
+  void peer_lost(
+      raft::NodeId id);  // connection reset or refused; campaigns staggered by rank (see .cc)
   void snapshot_sent(raft::NodeId id, bool ok);
 
-  // Requests. Completions are called from process(), exactly once, or from the destructor with kUnavailable. Not the leader: kNotLeader naming it (kv and log operations are forwarded by Raft and need no leader here).
+  // Requests. Completions are called from process(), exactly once, or from the destructor with
+  // kUnavailable. Not the leader: kNotLeader naming it (kv and log operations are forwarded by Raft
+  // and need no leader here).
   void propose(state::Operation operation, Completion done);
-  void add_member(const state::Member& member, Completion done);     // as a learner; becomes a voter when its WAL has caught up (rule 8); without a database when its log has
+  void add_member(const state::Member& member,
+                  Completion done);  // as a learner; becomes a voter when its WAL has caught up
+                                     // (rule 8); without a database when its log has
   void remove_member(raft::NodeId id, Completion done);
   void transfer_leadership(raft::NodeId to, Completion done);
 
-  // Completes what still waits with kUnavailable. Nothing but the destructor may follow, and what only reads.
+  // Completes what still waits with kUnavailable. Nothing but the destructor may follow, and what
+  // only reads.
   void stop();
 
   // kIo / kCorruption here is fatal: the node must stop.
@@ -98,10 +114,11 @@ class Replica {
   const state::StateMachine& machine() const { return machine_; }
   const failover::Controller& controller() const { return controller_; }
   const failover::DatabaseView& database() const { return database_; }
-  Status check_leads() const;      // ok when this node leads; else who does, or why nobody does
-  bool is_member() const;          // the applied configuration holds this node
+  Status check_leads() const;  // ok when this node leads; else who does, or why nobody does
+  bool is_member() const;      // the applied configuration holds this node
   const raft::ConfState& conf() const { return conf_; }  // as applied
-  // Ticks (raft().now_ticks()) at which the current leader lease began; 0: none. The lease lasts election_ticks from there.
+  // Ticks (raft().now_ticks()) at which the current leader lease began; 0: none. The lease lasts
+  // election_ticks from there.
   std::uint64_t lease_start_tick() const { return raft_->quorum_ack_tick(); }
 
  private:

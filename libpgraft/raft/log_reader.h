@@ -1,6 +1,7 @@
 // What the core reads of the durable log. Implemented by storage/ (LevelDB, memory).
 //
-// Everything here has been persisted by the caller before it called RawNode::advance(). Reads must see it.
+// Everything here has been persisted by the caller before it called RawNode::advance(). Reads must
+// see it.
 #pragma once
 
 #include <vector>
@@ -20,14 +21,17 @@ class LogReader {
   };
   virtual Result<InitialState> initial_state() const = 0;
 
-  // Index of the first entry that can be read: the snapshot's index + 1. Last index: the snapshot's index when the log is empty.
+  // Index of the first entry that can be read: the snapshot's index + 1. Last index: the snapshot's
+  // index when the log is empty.
   virtual Index first_index() const = 0;
   virtual Index last_index() const = 0;
 
-  // Term of entry i, for first_index()-1 <= i <= last_index(); kNotFound when compacted or not there yet.
+  // Term of entry i, for first_index()-1 <= i <= last_index(); kNotFound when compacted or not
+  // there yet.
   virtual Result<Term> term(Index i) const = 0;
 
-  // Entries [lo, hi), at least one if there is any, no more than max_bytes of data beyond the first. kNotFound when lo is compacted.
+  // Entries [lo, hi), at least one if there is any, no more than max_bytes of data beyond the
+  // first. kNotFound when lo is compacted.
   virtual Result<std::vector<Entry>> entries(Index lo, Index hi, std::uint64_t max_bytes) const = 0;
 
   // Newest snapshot; empty() when there is none. May be shared with messages, so it is immutable.

@@ -1,17 +1,23 @@
-// RawNode: one member of a Raft group as a deterministic state machine. No I/O, no clock, no threads.
+// RawNode: one member of a Raft group as a deterministic state machine. No I/O, no clock, no
+// threads.
 //
 // The caller's duties, in order, whenever has_ready():
 //   1. r = ready()
-//   2. make r.snapshot (if any), then r.entries, then r.hard_state durable, in one atomic write; it must be synced if r.must_sync.
-//      Entering a new term (r.hard_state.term grew) closes the term gate before this write (rule 2).
+//   2. make r.snapshot (if any), then r.entries, then r.hard_state durable, in one atomic write; it
+//   must be synced if r.must_sync.
+//      Entering a new term (r.hard_state.term grew) closes the term gate before this write (rule
+//      2).
 //   3. send r.messages (only now: they may depend on what was persisted)
-//   4. restore the state machine from r.snapshot, apply r.committed_entries in order; for each kConfChange entry
-//      call apply_conf_change() (a change that the application refuses: apply_conf_change({}) with no changes).
+//   4. restore the state machine from r.snapshot, apply r.committed_entries in order; for each
+//   kConfChange entry
+//      call apply_conf_change() (a change that the application refuses: apply_conf_change({}) with
+//      no changes).
 //   5. advance()
-// and tick() at a steady interval, step() for each message received. Not thread-safe: one thread owns it.
+// and tick() at a steady interval, step() for each message received. Not thread-safe: one thread
+// owns it.
 //
-// Reference: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm" (figure 2, sections 5 and 6);
-// Ongaro's thesis, chapters 3, 4, 6 and 9.6 (pre-vote).
+// Reference: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm" (figure 2,
+// sections 5 and 6); Ongaro's thesis, chapters 3, 4, 6 and 9.6 (pre-vote).
 #pragma once
 
 #include <cstdint>
@@ -33,22 +39,26 @@ struct Config {
   NodeId id = kNoNode;          // not 0
   Incarnation incarnation = 0;  // of this node; 0 switches the incarnation check off (tests)
 
-  // A follower campaigns after a random number of ticks in [election_ticks, 2 * election_ticks - 1] without a leader; a leader that has not heard
-  // from a quorum for election_ticks steps down; a voter that heard from a leader within election_ticks ignores (pre-)votes.
+  // A follower campaigns after a random number of ticks in [election_ticks, 2 * election_ticks - 1]
+  // without a leader; a leader that has not heard from a quorum for election_ticks steps down; a
+  // voter that heard from a leader within election_ticks ignores (pre-)votes.
   int election_ticks = 10;
   int heartbeat_ticks = 1;  // leader's heartbeat interval; less than election_ticks
 
-  std::uint64_t max_size_per_msg = 1 << 20;         // bytes of entry data in one kAppend; 0: one entry each
-  std::size_t max_inflight_msgs = 256;              // kAppend messages in flight to one follower
-  std::uint64_t max_inflight_bytes = 0;             // 0: no limit
-  std::uint64_t max_uncommitted_bytes = 64u << 20;  // proposals beyond are refused with kResourceExhausted; 0: no limit
+  std::uint64_t max_size_per_msg = 1
+                                   << 20;  // bytes of entry data in one kAppend; 0: one entry each
+  std::size_t max_inflight_msgs = 256;     // kAppend messages in flight to one follower
+  std::uint64_t max_inflight_bytes = 0;    // 0: no limit
+  std::uint64_t max_uncommitted_bytes =
+      64u << 20;  // proposals beyond are refused with kResourceExhausted; 0: no limit
   std::uint64_t max_committed_bytes_per_ready = 8u << 20;  // 0: no limit
 
   bool pre_vote = true;
   bool check_quorum = true;
   bool step_down_on_removal = true;
   bool disable_conf_change_validation = false;  // tests only
-  bool lease_based_reads = false;  // read index answered from the lease instead of a heartbeat round
+  bool lease_based_reads =
+      false;  // read index answered from the lease instead of a heartbeat round
 
   Index applied = 0;       // last entry the state machine already holds (after a restart)
   std::uint64_t seed = 0;  // of the randomized election timeout
@@ -64,10 +74,13 @@ struct ReadState {
 struct Ready {
   std::optional<SoftState> soft_state;  // set when it changed; need not be stored
   std::optional<HardState> hard_state;  // set when it changed
-  std::vector<Entry> entries;           // to be made durable; they overwrite what the log has at and after their first index
-  std::shared_ptr<const Snapshot> snapshot;  // to be made durable and restored; null when there is none
-  std::vector<Entry> committed_entries;      // to be applied
-  std::vector<Message> messages;             // to be sent after the write; kSnapshot needs report_snapshot() afterwards
+  std::vector<Entry> entries;  // to be made durable; they overwrite what the log has at and after
+                               // their first index
+  std::shared_ptr<const Snapshot>
+      snapshot;                          // to be made durable and restored; null when there is none
+  std::vector<Entry> committed_entries;  // to be applied
+  std::vector<Message>
+      messages;  // to be sent after the write; kSnapshot needs report_snapshot() afterwards
   std::vector<ReadState> read_states;
   bool must_sync = false;  // hard_state's term or vote changed, or there are entries or a snapshot
 };
@@ -91,8 +104,8 @@ struct NodeStatus {
   SoftState soft;
   Index applied = 0;
   Index last_index = 0;
-  NodeId transferee = kNoNode;             // leader transfer under way
-  ConfState conf;                          // in effect (as applied)
+  NodeId transferee = kNoNode;              // leader transfer under way
+  ConfState conf;                           // in effect (as applied)
   std::map<NodeId, ProgressView> progress;  // leader only
 };
 
@@ -107,46 +120,56 @@ class RawNode {
   void tick();
   Status campaign();  // start an election now (pre-vote first when configured)
 
-  // kNotLeader when there is no leader to forward to or a transfer is under way; kResourceExhausted by max_uncommitted_bytes.
+  // kNotLeader when there is no leader to forward to or a transfer is under way; kResourceExhausted
+  // by max_uncommitted_bytes.
   Status propose(std::string data);
   Status propose_conf_change(const ConfChange& change);
 
-  // The committed change takes effect now; returns the configuration that results. Rule 8: configurations take effect when applied.
+  // The committed change takes effect now; returns the configuration that results. Rule 8:
+  // configurations take effect when applied.
   ConfState apply_conf_change(const ConfChange& change);
 
-  // Messages of another incarnation, of removed members and of terms that don't matter are dropped with kOk. kNotFound: response of a node that is not a member.
+  // Messages of another incarnation, of removed members and of terms that don't matter are dropped
+  // with kOk. kNotFound: response of a node that is not a member.
   Status step(Message message);
 
   bool has_ready() const;
   Ready ready();
   void advance();  // the last ready() has been dealt with
 
-  Status transfer_leader(NodeId to);  // leader, or forwarded; ends by success, or after election_ticks without it
+  Status transfer_leader(
+      NodeId to);  // leader, or forwarded; ends by success, or after election_ticks without it
   void report_unreachable(NodeId id);
   void report_snapshot(NodeId id, bool ok);
   Status read_index(std::string context);  // answered in Ready::read_states
   void forget_leader();
 
-  // The connection to the leader's process was reset or refused (a hint, not proof: PROTOCOL.md, S6). This node no longer counts the leader as
-  // alive when it is asked for its (pre-)vote, and campaigns after `delay_ticks` unless the leader is heard from before. No-op when `leader` is not the current leader.
+  // The connection to the leader's process was reset or refused (a hint, not proof: PROTOCOL.md,
+  // S6). This node no longer counts the leader as alive when it is asked for its (pre-)vote, and
+  // campaigns after `delay_ticks` unless the leader is heard from before. No-op when `leader` is
+  // not the current leader.
   void report_leader_lost(NodeId leader, int delay_ticks);
 
-  // A leader gives up: becomes a follower without a leader and doesn't campaign for `hold_off_ticks` beyond its election timeout.
+  // A leader gives up: becomes a follower without a leader and doesn't campaign for
+  // `hold_off_ticks` beyond its election timeout.
   void step_down(int hold_off_ticks);
 
-  // Added to every election timeout of this node from now on (a hint who campaigns first; never a safety matter).
+  // Added to every election timeout of this node from now on (a hint who campaigns first; never a
+  // safety matter).
   void set_election_delay(int ticks);
 
   void set_randomized_election_timeout(int ticks);  // tests
 
-  // Ticks since the start. Own tick count such that a quorum of voters has answered a message sent at or after it: the leader's lease
-  // starts there. 0 when not the leader, or nothing was answered in this term. A sole voter: the current tick count.
+  // Ticks since the start. Own tick count such that a quorum of voters has answered a message sent
+  // at or after it: the leader's lease starts there. 0 when not the leader, or nothing was answered
+  // in this term. A sole voter: the current tick count.
   std::uint64_t now_ticks() const;
   std::uint64_t quorum_ack_tick() const;
 
   // Leader: its own term's first entry is applied (rule 4, PROTOCOL.md M4f).
   bool own_term_applied() const;
-  // The log holds a committed change that is not applied yet, or an uncommitted one (rule 8: no next change).
+  // The log holds a committed change that is not applied yet, or an uncommitted one (rule 8: no
+  // next change).
   bool conf_change_pending() const;
 
   Term term() const;
@@ -161,7 +184,8 @@ class RawNode {
   std::unique_ptr<Batch> batch_;
 };
 
-// Stored and wire form of a configuration change (Entry::data of kConfChange); fixed little-endian, version byte first.
+// Stored and wire form of a configuration change (Entry::data of kConfChange); fixed little-endian,
+// version byte first.
 std::string encode_conf_change(const ConfChange& change);
 Result<ConfChange> decode_conf_change(const std::string& data);
 

@@ -1,8 +1,9 @@
 // The vocabulary of the consensus core: entries, configurations, messages, hard and soft state.
 //
-// Names are those of the Raft paper and of etcd's raft. Plain values, no behaviour beyond comparison.
-// The shapes hold joint consensus (voters_outgoing, learners_next), read index (context) and flow control
-// from the start, so that the wire and stored formats don't change when those are used.
+// Names are those of the Raft paper and of etcd's raft. Plain values, no behaviour beyond
+// comparison. The shapes hold joint consensus (voters_outgoing, learners_next), read index
+// (context) and flow control from the start, so that the wire and stored formats don't change when
+// those are used.
 #pragma once
 
 #include <cstdint>
@@ -13,10 +14,11 @@
 
 namespace pgraft::raft {
 
-using NodeId = std::uint64_t;       // 1.. ; 0 is "none"
-using Term = std::uint64_t;         // 0 before the first election
-using Index = std::uint64_t;        // of a log entry, 1.. ; 0 is "before the log"
-using Incarnation = std::uint64_t;  // random, made with a node's Raft state; 0 is "not known" (rule 10)
+using NodeId = std::uint64_t;  // 1.. ; 0 is "none"
+using Term = std::uint64_t;    // 0 before the first election
+using Index = std::uint64_t;   // of a log entry, 1.. ; 0 is "before the log"
+using Incarnation =
+    std::uint64_t;  // random, made with a node's Raft state; 0 is "not known" (rule 10)
 
 inline constexpr NodeId kNoNode = 0;
 
@@ -30,7 +32,12 @@ struct Entry {
   bool operator==(const Entry&) const = default;
 };
 
-enum class ConfChangeType : std::uint8_t { kAddVoter = 0, kAddLearner = 1, kRemove = 2, kUpdate = 3 };
+enum class ConfChangeType : std::uint8_t {
+  kAddVoter = 0,
+  kAddLearner = 1,
+  kRemove = 2,
+  kUpdate = 3
+};
 
 struct ConfChangeSingle {
   ConfChangeType type = ConfChangeType::kAddVoter;
@@ -46,12 +53,12 @@ enum class ConfChangeTransition : std::uint8_t { kAuto = 0, kImplicit = 1, kExpl
 struct ConfChange {
   ConfChangeTransition transition = ConfChangeTransition::kAuto;
   std::vector<ConfChangeSingle> changes;  // empty: leave the joint configuration
-  std::string context;                    // opaque to the core; pgraft keeps the member's addresses here
+  std::string context;  // opaque to the core; pgraft keeps the member's addresses here
   bool operator==(const ConfChange&) const = default;
 };
 
-// The members of a cluster as of some index. Ids are sorted. `voters_outgoing` is non-empty only in a
-// joint configuration.
+// The members of a cluster as of some index. Ids are sorted. `voters_outgoing` is non-empty only in
+// a joint configuration.
 struct ConfState {
   std::vector<NodeId> voters;
   std::vector<NodeId> learners;
@@ -76,7 +83,8 @@ struct Snapshot {
   bool operator==(const Snapshot&) const = default;
 };
 
-// What must be durable before any message that depends on it is sent (figure 2, "persistent state").
+// What must be durable before any message that depends on it is sent (figure 2, "persistent
+// state").
 struct HardState {
   Term term = 0;
   NodeId vote = kNoNode;
@@ -94,19 +102,19 @@ struct SoftState {
 };
 
 enum class MessageType : std::uint8_t {
-  kAppend = 0,         // AppendEntries
+  kAppend = 0,  // AppendEntries
   kAppendResponse,
-  kVote,               // RequestVote
+  kVote,  // RequestVote
   kVoteResponse,
-  kPreVote,            // thesis 9.6
+  kPreVote,  // thesis 9.6
   kPreVoteResponse,
   kHeartbeat,
   kHeartbeatResponse,
-  kSnapshot,           // InstallSnapshot
-  kTimeoutNow,         // thesis 3.10: the transfer target campaigns at once
-  kPropose,            // a proposal forwarded to the leader
-  kTransferLeader,     // a transfer request forwarded to the leader; `index` is the id of the target
-  kReadIndex,          // a read request forwarded to the leader
+  kSnapshot,        // InstallSnapshot
+  kTimeoutNow,      // thesis 3.10: the transfer target campaigns at once
+  kPropose,         // a proposal forwarded to the leader
+  kTransferLeader,  // a transfer request forwarded to the leader; `index` is the id of the target
+  kReadIndex,       // a read request forwarded to the leader
   kReadIndexResponse,
 };
 const char* message_type_name(MessageType type);
@@ -116,18 +124,22 @@ struct Message {
   NodeId from = kNoNode;
   NodeId to = kNoNode;
   Term term = 0;
-  Term log_term = 0;  // kAppend: term of the entry before; vote requests: term of the candidate's last entry; rejected kAppendResponse: term at reject_hint
-  Index index = 0;    // kAppend: entry before; vote requests: candidate's last; responses: last matching entry
+  Term log_term = 0;  // kAppend: term of the entry before; vote requests: term of the candidate's
+                      // last entry; rejected kAppendResponse: term at reject_hint
+  Index index =
+      0;  // kAppend: entry before; vote requests: candidate's last; responses: last matching entry
   std::vector<Entry> entries;
   Index commit = 0;
   bool reject = false;
-  Index reject_hint = 0;          // kAppendResponse: where the follower's log may match (conflict back-up by term)
-  bool transfer = false;          // vote requests: campaign by leader transfer, leader stickiness is waived
-  std::string context;            // read index
+  Index reject_hint =
+      0;  // kAppendResponse: where the follower's log may match (conflict back-up by term)
+  bool transfer = false;  // vote requests: campaign by leader transfer, leader stickiness is waived
+  std::string context;    // read index
   std::shared_ptr<const Snapshot> snapshot;  // kSnapshot only; immutable
   Incarnation from_incarnation = 0;
   Incarnation to_incarnation = 0;  // a receiver of another incarnation drops the message (rule 10)
-  std::uint64_t stamp = 0;         // sender's tick count at kHeartbeat / kAppend, echoed in the response: measures the lease without clocks
+  std::uint64_t stamp = 0;  // sender's tick count at kHeartbeat / kAppend, echoed in the response:
+                            // measures the lease without clocks
 };
 
 }  // namespace pgraft::raft

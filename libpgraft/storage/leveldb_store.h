@@ -1,6 +1,8 @@
-// The log in LevelDB. open_leveldb_store() in log_store.h is what callers use; here so that tests can put a failing Env below it.
+// The log in LevelDB. open_leveldb_store() in log_store.h is what callers use; here so that tests
+// can put a failing Env below it.
 //
-// Only first and last index, the hard state and the newest entries are in memory; the rest is read when it is asked for.
+// Only first and last index, the hard state and the newest entries are in memory; the rest is read
+// when it is asked for.
 #pragma once
 
 #include <leveldb/db.h>
@@ -54,9 +56,11 @@ class LevelDbStore final : public LogStore {
   bool blank_;
   bool poisoned_ = false;
 
-  std::deque<raft::Entry> tail_;  // the newest entries, up to last_index: what followers are sent and terms are asked of
+  std::deque<raft::Entry> tail_;  // the newest entries, up to last_index: what followers are sent
+                                  // and terms are asked of
   std::size_t tail_bytes_ = 0;
-  mutable std::weak_ptr<const raft::Snapshot> shared_snapshot_;  // while some message holds it, others get the same
+  mutable std::weak_ptr<const raft::Snapshot>
+      shared_snapshot_;  // while some message holds it, others get the same
 };
 
 }  // namespace pgraft::storage

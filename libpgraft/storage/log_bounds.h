@@ -1,4 +1,5 @@
-// What a store must know of its log to judge the next write, and the judgement. Shared by all stores, so that they refuse the same.
+// What a store must know of its log to judge the next write, and the judgement. Shared by all
+// stores, so that they refuse the same.
 #pragma once
 
 #include <optional>
@@ -11,7 +12,8 @@
 
 namespace pgraft::storage {
 
-// Invariants: base_index <= snapshot_index <= last_index; snapshot_index <= hard.commit <= last_index; last_term <= hard.term.
+// Invariants: base_index <= snapshot_index <= last_index; snapshot_index <= hard.commit <=
+// last_index; last_term <= hard.term.
 struct LogBounds {
   raft::HardState hard;
   raft::Index base_index = 0;  // of the entry before the first one that is kept

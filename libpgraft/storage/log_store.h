@@ -1,7 +1,9 @@
-// The durable log: hard state, entries, the newest snapshot, and a few small values, behind one interface.
+// The durable log: hard state, entries, the newest snapshot, and a few small values, behind one
+// interface.
 //
-// A store is written by one thread. write() is atomic: after a crash either all of it or nothing is there. A failed sync poisons the store:
-// every later write fails with kIo, since what the disk holds is no longer known; the node must stop.
+// A store is written by one thread. write() is atomic: after a crash either all of it or nothing is
+// there. A failed sync poisons the store: every later write fails with kIo, since what the disk
+// holds is no longer known; the node must stop.
 #pragma once
 
 #include <cstddef>
@@ -16,12 +18,15 @@
 
 namespace pgraft::storage {
 
-// Bounds. What is over one is refused with kResourceExhausted when it is written and is kCorruption when it is read.
-inline constexpr std::size_t kMaxEntryBytes = 32u << 20;  // of an entry's data; an append of it must fit into a frame
+// Bounds. What is over one is refused with kResourceExhausted when it is written and is kCorruption
+// when it is read.
+inline constexpr std::size_t kMaxEntryBytes =
+    32u << 20;  // of an entry's data; an append of it must fit into a frame
 inline constexpr std::size_t kMaxStoredNameBytes = 255;
 inline constexpr std::size_t kMaxStoredValueBytes = 1u << 20;
 
-// One ready's worth. Entries replace what the log has at and after their first index. A snapshot replaces the whole log.
+// One ready's worth. Entries replace what the log has at and after their first index. A snapshot
+// replaces the whole log.
 struct WriteBatch {
   std::optional<raft::HardState> hard_state;
   std::span<const raft::Entry> entries;
@@ -31,12 +36,15 @@ struct WriteBatch {
 
 class LogStore : public raft::LogReader {
  public:
-  // A batch that would break what Raft relies on (a gap, a term or commit index that goes back, a second vote in a term, a committed entry replaced,
-  // commit beyond the log) is refused with kInvalidArgument and nothing is written. A snapshot is committed by definition: it raises the stored commit index.
+  // A batch that would break what Raft relies on (a gap, a term or commit index that goes back, a
+  // second vote in a term, a committed entry replaced, commit beyond the log) is refused with
+  // kInvalidArgument and nothing is written. A snapshot is committed by definition: it raises the
+  // stored commit index.
   virtual Status write(const WriteBatch& batch) = 0;
 
-  // Saves the state machine's snapshot as of meta.index (which is applied) and removes the entries before `first_kept`
-  // (a tail stays for followers that are just behind). Entries after meta.index stay.
+  // Saves the state machine's snapshot as of meta.index (which is applied) and removes the entries
+  // before `first_kept` (a tail stays for followers that are just behind). Entries after meta.index
+  // stay.
   virtual Status save_snapshot(const raft::Snapshot& snapshot, raft::Index first_kept) = 0;
 
   // Small values that are not in the log: "max_ack_timeline", ... Synced. kNotFound from get.
@@ -47,8 +55,10 @@ class LogStore : public raft::LogReader {
   virtual bool is_blank() const = 0;
 };
 
-// Opens or creates. Start-up checks what it reads: format version, gaps between entries, terms that go back, commit beyond the log, checksums, snapshot and log
-// that do not fit; kCorruption says which and what to do, nothing is repaired by guessing. kUnavailable when another process has it open.
+// Opens or creates. Start-up checks what it reads: format version, gaps between entries, terms that
+// go back, commit beyond the log, checksums, snapshot and log that do not fit; kCorruption says
+// which and what to do, nothing is repaired by guessing. kUnavailable when another process has it
+// open.
 Result<std::unique_ptr<LogStore>> open_leveldb_store(const std::string& directory);
 
 // The same behaviour in memory, for the simulator and scripts.

@@ -1,4 +1,5 @@
-// What a store's directory must satisfy before a node starts from it. Reads every record once, keeps none; repairs nothing.
+// What a store's directory must satisfy before a node starts from it. Reads every record once,
+// keeps none; repairs nothing.
 #pragma once
 
 #include <leveldb/db.h>
@@ -17,7 +18,8 @@ struct CheckedLog {
 // kCorruption names the record and what to do.
 Result<CheckedLog> check_log(leveldb::DB* db);
 
-// Appended to every refusal: an older copy would forget votes and acknowledged entries, so a new incarnation is the only safe way (rule 10).
+// Appended to every refusal: an older copy would forget votes and acknowledged entries, so a new
+// incarnation is the only safe way (rule 10).
 extern const char kWhatToDo[];
 
 }  // namespace pgraft::storage

@@ -8,7 +8,8 @@
 //   'E' index(8, big-endian)     entry: big-endian, so that LevelDB's order is the log's
 //   'V' name(1..)                small value
 //
-// Values: version(1) payload(n) crc(4). `crc` is CRC-32C over key, version and payload: a value under another record's key fails it.
+// Values: version(1) payload(n) crc(4). `crc` is CRC-32C over key, version and payload: a value
+// under another record's key fails it.
 //
 // Payloads, version 1
 //   F  format(4)
@@ -17,11 +18,13 @@
 //   S  index(8) term(8) conf data_length(8) data
 //   E  index(8) term(8) type(1) data_length(4) data
 //   V  the value
-//   conf  voters learners voters_outgoing learners_next auto_leave(1) count(4) {id(8) incarnation(8)}...
+//   conf  voters learners voters_outgoing learners_next auto_leave(1) count(4) {id(8)
+//   incarnation(8)}...
 //         each of the four lists: count(4) {id(8)}...
 //
-// 'L' and 'S' are there together or not at all; L.index <= S.index <= index of the last entry (or L.index without entries).
-// A payload is exactly as long as its fields say. Decoding checks every count against the bytes that are left before it takes memory.
+// 'L' and 'S' are there together or not at all; L.index <= S.index <= index of the last entry (or
+// L.index without entries). A payload is exactly as long as its fields say. Decoding checks every
+// count against the bytes that are left before it takes memory.
 #pragma once
 
 #include <cstdint>

@@ -3,5 +3,7 @@
 // asio first would allocate with operator new what another frees with free().
 #pragma once
 
+// clang-format off: the order is the point
 #include <asio.hpp>
 #include <cstddef>
+// clang-format on

@@ -24,6 +24,8 @@ class ControlData:
     state: str
     system_identifier: int
     checkpoint_timeline: int
+    end_timeline: int
+    """Timeline of `end`."""
     wal_segment_bytes: int
     end: int
     """LSN up to which a stopped server's files are consistent."""
@@ -110,10 +112,13 @@ def parse_control_data(output: str) -> ControlData:
         return found.group(1).strip()
 
     replayed = parse_lsn(value("Minimum recovery ending location"))
+    replayed_timeline = int(value("Min recovery ending loc's timeline"))
+    checkpoint_timeline = int(value("Latest checkpoint's TimeLineID"))
     return ControlData(
         state=value("Database cluster state"),
         system_identifier=int(value("Database system identifier")),
-        checkpoint_timeline=int(value("Latest checkpoint's TimeLineID")),
+        checkpoint_timeline=checkpoint_timeline,
+        end_timeline=replayed_timeline or checkpoint_timeline,
         wal_segment_bytes=int(value("Bytes per WAL segment")),
         end=replayed or parse_lsn(value("Latest checkpoint location")),
     )

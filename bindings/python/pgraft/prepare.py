@@ -212,6 +212,7 @@ class _Rejoin:
             control = rewind.shut_down_cleanly(
                 self.postgres, self.owner, self.paths, self.log, _REPLAY_SECONDS
             )
+            rewind.refuse_unfinished_promotion(self.postgres, control)
             source.checkpoint()
             timeline = source.position().timeline
             rewind.keep_wal(

@@ -201,6 +201,24 @@ def check_wal(paths: NodePaths, segment_bytes: int) -> None:
         )
 
 
+def refuse_unfinished_promotion(postgres: Postgres, control: ControlData) -> None:
+    """Before 17 pg_rewind takes a server to be on the timeline of its last checkpoint.
+
+    One that ended on a later timeline before it had made a checkpoint there would be compared by the wrong
+    history, and blocks changed on the later timeline be missed (POSTGRES.md, M15).
+
+    Raises:
+        ProgramError: It is such a one.
+    """
+    if postgres.version < 17 and control.end_timeline != control.checkpoint_timeline:
+        raise ProgramError(
+            "pg_rewind",
+            1,
+            f"the server ended on timeline {control.end_timeline} and has no checkpoint on it, the "
+            f"last one is on timeline {control.checkpoint_timeline}",
+        )
+
+
 def run_pg_rewind(postgres: Postgres, owner: Owner, paths: NodePaths, source: Source) -> None:
     """Runs pg_rewind.
 
