@@ -392,6 +392,8 @@ struct PgraftEngine final : public node::DatabaseHost {
     // it was.
     if (orders.restart == failover::Restart::kRewind && !request_rewind(orders)) out.restart = 0;
 
+    // Padding may differ: then the same orders count as new ones, which changes nothing.
+    // NOLINTNEXTLINE(bugprone-suspicious-memory-comparison)
     if (std::memcmp(&out, &queued_, sizeof(out)) == 0) return;
     queued_ = out;
     orders_new_ = true;

@@ -49,7 +49,7 @@ class Attempt:
 
     @property
     def sqlstate(self) -> str | None:
-        return getattr(self.error, "sqlstate", None)
+        return self.error.sqlstate if isinstance(self.error, psycopg.Error) else None
 
     def join(self, timeout: float = 60.0) -> None:
         self._thread.join(timeout)

@@ -74,7 +74,7 @@ void NodeImpl::on_messages(std::vector<raft::Message> messages) {
       }
       if (!failed_) return;
       messages_processed_ += messages.size();
-      for (raft::Message& message : messages) replica_->receive(std::move(message));
+      for (const raft::Message& message : messages) replica_->receive(message);
     });
   }
   queue_wake_.notify_one();

@@ -138,11 +138,11 @@ void Replica::tick() {
   requests_->expire(raft_->now_ticks());
 }
 
-void Replica::receive(raft::Message message) {
+void Replica::receive(const raft::Message& message) {
   if (machine_.members().count(message.from) != 0) heard_tick_[message.from] = raft_->now_ticks();
   // What the core refuses (strangers, other incarnations) is dropped; the sender repeats what
   // matters.
-  (void)raft_->step(std::move(message));
+  (void)raft_->step(message);
 }
 
 void Replica::receive_report(const failover::Report& report) {

@@ -84,7 +84,7 @@ class Replica {
 
   // Inputs; each is followed by process().
   void tick();
-  void receive(raft::Message message);
+  void receive(const raft::Message& message);
   void receive_report(const failover::Report& report);
   void observe(const failover::DatabaseView& view);
   void peer_lost(

@@ -166,7 +166,7 @@ class ReplicaTest : public testing::Test {
           const bool arrives = to != nodes.end() && to->second->replica && cut.count(id) == 0 &&
                                cut.count(message.to) == 0;
           if (arrives) {
-            to->second->replica->receive(std::move(message));
+            to->second->replica->receive(message);
             process(*to->second);
           }
           if (is_snapshot && node->replica) {

@@ -130,10 +130,11 @@ void TextReader::fail_at(int line, const std::string& why) {
 }
 
 void TextReader::fail(const std::string& key, const std::string& why) {
+  const std::string message = "\"" + key + "\" " + why;
   for (const Line& line : lines_) {
-    if (line.key == key) return fail_at(line.number, "\"" + key + "\" " + why);
+    if (line.key == key) return fail_at(line.number, message);
   }
-  fail_at(static_cast<int>(lines_.size()), "\"" + key + "\" " + why);
+  fail_at(static_cast<int>(lines_.size()), message);
 }
 
 TextReader::Line* TextReader::take(const std::string& key) {

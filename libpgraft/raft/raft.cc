@@ -74,14 +74,14 @@ Result<std::unique_ptr<Raft>> Raft::create(const Config& config, const LogReader
   log.restore_committed(config.applied);
   raft->term_ = hard.term;
   raft->vote_ = hard.vote;
-  if (Status status = raft->restore_configuration(std::move(initial->conf)); !status)
+  if (Status status = raft->restore_configuration(initial->conf); !status)
     return status.with_context("stored configuration");
   log.applied_to(config.applied);
   raft->become_follower(hard.term, kNoNode);
   return raft;
 }
 
-Status Raft::restore_configuration(ConfState conf) {
+Status Raft::restore_configuration(const ConfState& conf) {
   Result<Membership> restored = restore_membership(conf, log_.last_index(), tracker_.limits);
   if (!restored.is_ok()) return restored.status();
   tracker_.config = std::move(restored->config);
@@ -248,7 +248,7 @@ bool Raft::wrong_incarnation(const Message& message) const {
   return !is_request || message.term <= term_;
 }
 
-Status Raft::receive(Message message) {
+Status Raft::receive(const Message& message) {
   if (message.from == kNoNode || message.from == id_)
     return {Code::kInvalidArgument, "message from node " + std::to_string(message.from)};
   if (message.to != kNoNode && message.to != id_) {

@@ -32,7 +32,7 @@ class Raft {
 
   void tick();
   // From the network: checks identity and membership, then step().
-  Status receive(Message message);
+  Status receive(const Message& message);
   // Any message, the node's own ones too.
   Status step(const Message& message);
 
@@ -74,7 +74,7 @@ class Raft {
 
  private:
   Raft(const Config& config, const LogReader* reader);
-  Status restore_configuration(ConfState conf);
+  Status restore_configuration(const ConfState& conf);
   std::string describe() const;
 
   // raft.cc

@@ -197,7 +197,7 @@ class TestCluster {
     const NodeId from = message.from;
     const NodeId to = message.to;
     const bool is_snapshot = message.type == MessageType::kSnapshot;
-    last_status = nodes.at(to).raw->step(std::move(message));
+    last_status = nodes.at(to).raw->step(message);
     if (is_snapshot) nodes.at(from).raw->report_snapshot(to, true);
     check_election_safety(to);
   }

@@ -127,7 +127,7 @@ Status RawNode::campaign() { return raft_->start_campaign(false); }
 ConfState RawNode::apply_conf_change(const ConfChange& change) {
   return raft_->apply_conf_change(change);
 }
-Status RawNode::step(Message message) { return raft_->receive(std::move(message)); }
+Status RawNode::step(const Message& message) { return raft_->receive(message); }
 Status RawNode::transfer_leader(NodeId to) { return raft_->transfer_leader(to); }
 void RawNode::report_unreachable(NodeId id) { raft_->report_unreachable(id); }
 void RawNode::report_snapshot(NodeId id, bool ok) { raft_->report_snapshot(id, ok); }

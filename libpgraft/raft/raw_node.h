@@ -131,7 +131,7 @@ class RawNode {
 
   // Messages of another incarnation, of removed members and of terms that don't matter are dropped
   // with kOk. kNotFound: response of a node that is not a member.
-  Status step(Message message);
+  Status step(const Message& message);
 
   bool has_ready() const;
   Ready ready();

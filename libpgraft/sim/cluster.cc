@@ -266,7 +266,7 @@ void Cluster::deliver(std::size_t i) {
   const bool snapshot = message != nullptr && message->type == raft::MessageType::kSnapshot;
   const bool arrives = nodes_.contains(to) && up(to) && connected(from, to);
   if (arrives && message != nullptr) {
-    at(to).replica->receive(std::move(std::get<raft::Message>(envelope.body)));
+    at(to).replica->receive(std::get<raft::Message>(envelope.body));
   } else if (arrives && at(from).incarnation == envelope.from_incarnation &&
              at(to).incarnation == envelope.to_incarnation) {
     at(to).replica->receive_report(std::get<failover::Report>(envelope.body));

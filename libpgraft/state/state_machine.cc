@@ -111,7 +111,7 @@ Status StateMachine::apply_conf_change(const raft::ConfChange& change,
         std::any_of(change.changes.begin(), change.changes.end(), [&](const auto& c) {
           return c.node_id == member->id && c.type != raft::ConfChangeType::kRemove;
         });
-    if (named) members_[member->id] = std::move(member).value();
+    if (named) members_[member->id] = *member;
   }
   std::erase_if(members_, [&](const auto& m) { return !holds(result, m.first); });
   return Status::ok();

@@ -8,13 +8,12 @@ from typing import Annotated, Any
 
 import psycopg
 import typer
-from rich.console import Console
 
 from pgraft import _pgraft
 from pgraft.config import NodeSettings, read_node_conf
 from pgraft.errors import Error
 from pgraft.paths import NodePaths
-from pgraft.render import status_json, status_table
+from pgraft.render import make_console, status_json, status_table
 from pgraft.status import RaftAddress, discover
 
 
@@ -79,7 +78,7 @@ def demo(
     """
     from pgraft.demo import Demo
 
-    console = Console()
+    console = make_console()
     try:
         status = Demo(console, nodes=nodes, rounds=rounds, keep=keep).run()
     except KeyboardInterrupt:
@@ -259,7 +258,7 @@ def status(
     if as_json:
         typer.echo(json.dumps(status_json(answers.items()), indent=2))
     else:
-        Console().print(status_table(answers))
+        make_console().print(status_table(answers))
     raise typer.Exit(0 if any(a is not None and a.leads for a in answers.values()) else 1)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 
 from pgraft.errors import WaitTimeout
@@ -53,7 +54,7 @@ class Demo:
         """Runs it; 0: nothing was lost and every node came back."""
         self._say(f"starting {self._nodes} PostgreSQL servers on this machine")
         cluster = LocalCluster(self._nodes, keep=self._keep, progress=self._say)
-        with self._busy("forming the cluster"), cluster:
+        with self._busy("running"), cluster:
             try:
                 return self._run(cluster)
             except WaitTimeout as error:
@@ -167,14 +168,14 @@ class Demo:
         seconds = time.monotonic() - self._started
         self._console.print(f"[dim]{seconds:6.1f} s[/dim]  {line}", highlight=False)
 
-    def _busy(self, what: str):  # type: ignore[no-untyped-def]
+    def _busy(self, what: str) -> Status:
         return self._console.status(what)
 
     def _show(self, cluster: LocalCluster, title: str) -> None:
         answers = {
             cluster.node(node_id).raft: answer for node_id, answer in cluster.status().items()
         }
-        self._console.print(status_table(answers, title))
+        self._console.print(status_table(answers, title, addresses=False))
 
 
 def _first_row_of_new_leader(writer: Writer, timeline: Timeline) -> float | None:

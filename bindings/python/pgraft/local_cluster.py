@@ -271,6 +271,7 @@ class LocalCluster:
     def add_to_cluster(self, node_id: int, timeout: float = 60.0) -> None:
         """Asks the leader to add a running node; returns when the change is committed."""
         node = self.nodes[node_id]
+        wait_for(lambda: self.status()[node_id], timeout, f"node {node_id}'s Raft port to answer")
 
         def add() -> bool:
             leader = self.leader(timeout)

@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from pgraft.pg import format_lsn
 from pgraft.status import NodeStatus, RaftAddress, leader_of
 
+_WIDTH_WITHOUT_TERMINAL = 150
 
-def status_table(answers: Mapping[RaftAddress, NodeStatus | None], title: str = "") -> Table:
+
+def make_console() -> Console:
+    """A terminal has its own width; elsewhere lines are not to be broken at 80 columns."""
+    return Console(width=None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL)
+
+
+def status_table(
+    answers: Mapping[RaftAddress, NodeStatus | None], title: str = "", *, addresses: bool = True
+) -> Table:
     """One line a node: what it is, where its WAL ends, how far it is behind."""
     table = Table(title=title or None, title_justify="left")
-    for column in ("node", "Raft port", "server", "role", "term", "timeline", "WAL end"):
-        table.add_column(column)
-    table.add_column("behind", justify="right")
+    table.add_column("node")
+    if addresses:
+        table.add_column("Raft port", no_wrap=True)
+        table.add_column("server", no_wrap=True)
+    for column in ("role", "term", "timeline", "WAL end"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("behind", justify="right", no_wrap=True)
     table.add_column("state")
     leader = leader_of(answers.values())
     for address, answer in sorted(
         answers.items(), key=lambda item: (item[1].node_id if item[1] else 1 << 62, item[0])
     ):
-        table.add_row(*_row(address, answer, leader))
+        node, *rest = _row(address, answer, leader)
+        table.add_row(node, *(rest if addresses else rest[2:]))
     return table
 
 

@@ -204,8 +204,8 @@ def check_wal(paths: NodePaths, segment_bytes: int) -> None:
 def refuse_unfinished_promotion(postgres: Postgres, control: ControlData) -> None:
     """Before 17 pg_rewind takes a server to be on the timeline of its last checkpoint.
 
-    One that ended on a later timeline before it had made a checkpoint there would be compared by the wrong
-    history, and blocks changed on the later timeline be missed (POSTGRES.md, M15).
+    One that ended on a later timeline before it had made a checkpoint there would be compared by
+    the wrong history, and blocks changed on the later timeline be missed (POSTGRES.md, M15).
 
     Raises:
         ProgramError: It is such a one.
