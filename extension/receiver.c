@@ -259,6 +259,11 @@ receiver_start(WalReceiverConn *connection, const WalRcvStreamOptions *options)
 
 	if (concerned() && !options->logical)
 	{
+		/* Connected before this server became a member, in no term, to whoever primary_conninfo names: it has to ask again. */
+		if (connection_term == 0)
+			ereport(FATAL,
+					(errcode(ERRCODE_ADMIN_SHUTDOWN),
+					 errmsg("terminating walreceiver process because this server has joined a cluster")));
 		stream_timeline = options->proto.physical.startpointTLI;
 		set_phase(PGRAFT_RECEIVER_STREAMING, pgraft_shared->receiver.epoch);	/* written by this process only */
 	}

@@ -130,7 +130,8 @@ class LocalCluster:
         """Starts the servers and forms the cluster."""
         try:
             self.start()
-        except BaseException:
+        except BaseException as error:
+            error.add_note(self.logs())
             self.close()
             raise
         return self
@@ -368,12 +369,17 @@ class LocalCluster:
         """Waits until exactly these nodes are the voters, as the leader sees it."""
         wanted = set(node_ids)
 
-        def check() -> bool:
-            leader = self.leader(timeout)
-            answer = self.status()[leader.id]
-            return answer is not None and answer.voters == wanted
+        last: NodeStatus | None = None
 
-        wait_for(check, timeout, f"voters {sorted(wanted)}")
+        def check() -> bool:
+            nonlocal last
+            last = self.status()[self.leader(timeout).id]
+            return last is not None and last.voters == wanted
+
+        try:
+            wait_for(check, timeout, f"voters {sorted(wanted)}")
+        except WaitTimeout as error:
+            raise WaitTimeout(f"{error}; the leader says {last and dict(last.raw)}") from None
 
     def wait_for_sql(self, node_id: int, timeout: float = 60.0) -> None:
         """Waits until a node's server answers queries."""

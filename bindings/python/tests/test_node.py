@@ -20,8 +20,9 @@ def wait_for(what: str, condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def make(directory: Path, node_id: int, **options: str) -> pgraft.Node:
-    return pgraft.Node(node_id=node_id, data_dir=str(directory / f"n{node_id}"), **options)
+def make(directory: Path, node_id: int, cluster_name: str = "pgraft") -> pgraft.Node:
+    data_dir = str(directory / f"n{node_id}")
+    return pgraft.Node(node_id=node_id, data_dir=data_dir, cluster_name=cluster_name)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ Database cluster state:               shut down in recovery
 Latest checkpoint location:           0/3000060
 Latest checkpoint's TimeLineID:       2
 Minimum recovery ending location:     1/A0
+Min recovery ending loc's timeline:   2
 Bytes per WAL segment:                16777216
 """
 
