@@ -21,8 +21,8 @@ class LogReader {
   };
   virtual Result<InitialState> initial_state() const = 0;
 
-  // Index of the first entry that can be read: the snapshot's index + 1. Last index: the snapshot's
-  // index when the log is empty.
+  // Index of the first entry that can be read: the snapshot's index + 1, or less where a tail was
+  // kept behind the snapshot. Last index: the snapshot's index when the log is empty.
   virtual Index first_index() const = 0;
   virtual Index last_index() const = 0;
 

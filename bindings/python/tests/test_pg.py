@@ -7,6 +7,7 @@ import pytest
 from pgraft.errors import ProgramError, SetupError
 from pgraft.owner import Owner
 from pgraft.pg import Postgres, format_lsn, parse_control_data, parse_lsn
+from pgraft.rewind import refuse_unfinished_promotion
 from pgraft.source import connection_string, parse_history
 from pgraft.status import RaftAddress
 
@@ -39,6 +40,24 @@ def test_a_crashed_server_is_not_shut_down() -> None:
     assert not parse_control_data(
         CONTROL.replace("shut down in recovery", "in production")
     ).shut_down
+
+
+@pytest.mark.parametrize(
+    ("version", "timeline", "refused"), [(15, 2, False), (15, 3, True), (17, 3, False)]
+)
+def test_a_server_without_a_checkpoint_on_its_timeline_is_not_rewound_before_17(
+    version: int, timeline: int, refused: bool
+) -> None:
+    control = parse_control_data(
+        CONTROL.replace("loc's timeline:   2", f"loc's timeline:   {timeline}")
+    )
+    assert (control.checkpoint_timeline, control.end_timeline) == (2, timeline)
+    postgres = Postgres(bindir=Path("/nowhere"), version=version)
+    if refused:
+        with pytest.raises(ProgramError, match="ended on timeline 3"):
+            refuse_unfinished_promotion(postgres, control)
+    else:
+        refuse_unfinished_promotion(postgres, control)
 
 
 def test_unknown_control_data_is_an_error() -> None:
