@@ -41,7 +41,7 @@ sigint_handler(SIGNAL_ARGS)
 	errno = saved_errno;
 }
 
-/* Once in each process that cancels by SIGINT; background workers never authenticate, so this can't wait for the authentication hook (M11). */
+/* Once in each process that cancels by SIGINT; background workers never authenticate, so this can't wait for the authentication hook (POSTGRES.md, M11). */
 static void
 install_handler(void)
 {
@@ -93,7 +93,7 @@ pgraft_commit_window_open(void)
 	}
 
 	install_handler();
-	in_commit = true;			/* before the check: a cancel between the two would be left pending and end the wait (M11) */
+	in_commit = true;			/* before the check: a cancel between the two would be left pending and end the wait (POSTGRES.md, M11) */
 	CHECK_FOR_INTERRUPTS();
 	if (QueryCancelPending)
 	{
@@ -180,7 +180,7 @@ xact_callback(XactEvent event, void *arg)
 			pgraft_commit_window_close();
 			break;
 		case XACT_EVENT_PREPARE:
-			/* The record's end is forgotten by now; its start is at least in it. The window is the main guard here (M12). */
+			/* The record's end is forgotten by now; its start is at least in it. The window is the main guard here (POSTGRES.md, M12). */
 			pgraft_commit_verify(ProcLastRecPtr + 1);
 			pgraft_commit_window_close();
 			break;

@@ -402,27 +402,18 @@ struct PgraftEngine final : public node::DatabaseHost {
   // mutex_ is held. Leaves rewind_pending_ set when it must be tried again.
   bool request_rewind(const failover::Orders& orders) {
     rewind_pending_ = true;
-    const auto source = members_.find(orders.rewind_source);
-    if (source == members_.end()) return false;
     node::RejoinFile file;
-    file.state = node::RejoinState::kRequested;
     file.mode = node::RejoinMode::kRewind;
-    file.source_node = orders.rewind_source;
-    file.source_host = source->second.pg_host;
-    file.source_port = source->second.pg_port;
     file.target = orders.rewind_target;
     file.reason = orders.reason;
-    Result<node::RejoinFile> old = node::read_rejoin(data_dir_);
-    if (old && old->state != node::RejoinState::kRequested) {
-      // rule 3: a node that still lacks what it once acknowledged must not come back as one that
-      // does not abstain; `working` keeps it from starting before the rejoin has been done again.
-      file.state = node::RejoinState::kWorking;
-      file.binding = old->binding;
-      file.target = std::max(file.target, old->target);
-    } else if (!old && old.status().code() != Code::kNotFound) {
-      return false;
+    if (orders.rewind_source != 0) {  // 0: whoever leads when `prepare` runs
+      const auto source = members_.find(orders.rewind_source);
+      if (source == members_.end()) return false;
+      file.source_node = orders.rewind_source;
+      file.source_host = source->second.pg_host;
+      file.source_port = source->second.pg_port;
     }
-    if (Status s = node::write_rejoin(data_dir_, file); !s) return false;
+    if (Status s = node::request_rejoin(data_dir_, file); !s) return false;
     rewind_pending_ = false;
     return true;
   }

@@ -126,7 +126,7 @@ observe_standby(PgraftDatabaseView *view)
 	TimeLineID	replayed_timeline,
 				received_timeline;
 	XLogRecPtr	received;
-	bool		consistent = HotStandbyActive();	/* "exhausted" means nothing while a backup's start is being looked for (M17) */
+	bool		consistent = HotStandbyActive();	/* "exhausted" means nothing while a backup's start is being looked for (POSTGRES.md, M17) */
 
 	/* Before the replayed position: if it waits, everything it could be waiting for has been replayed. */
 	view->replay_exhausted = pgraft_receiver_waiting(); /* what was rewound or cloned becomes consistent by streaming only */

@@ -5,7 +5,7 @@
  * (none admitted, registry empty) therefore has no gap through which a walsender could still come (POSTGRES.md, S5). The entry is given back by an exit
  * callback that runs after the walsender has left PostgreSQL's own array.
  *
- * A member has one stream: quorum commit counts walsenders, not nodes (M8). Its stream says in the startup packet for which member, incarnation and term it is
+ * A member has one stream: quorum commit counts walsenders, not nodes (POSTGRES.md, M8). Its stream says in the startup packet for which member, incarnation and term it is
  * (pgraft.member_stream); a connection that bears a member's application_name and does not is refused.
  *
  * guard.admit_term may be zeroed by the consensus thread at any moment, without the lock.
@@ -337,7 +337,7 @@ check_member(const MemberStream *stream)
 				 errdetail("It belongs to another cluster.")));
 }
 
-/* Decides and registers under one lock (S5). */
+/* Decides and registers under one lock (POSTGRES.md, S5). */
 static Admission
 try_register(const MemberStream *stream)
 {
@@ -471,7 +471,7 @@ authentication(Port *port, int status)
 		admit_walsender(port);
 	else if (pgraft_fenced())
 	{
-		/* S8: what target_session_attrs goes by */
+		/* POSTGRES.md, S8: what target_session_attrs goes by */
 		SetConfigOption("default_transaction_read_only", "on", PGC_SUSET, PGC_S_OVERRIDE);
 		pgraft_fence_mark_session();
 	}

@@ -231,6 +231,19 @@ Status write_rejoin(const std::string& data_dir, const RejoinFile& file) {
   return write_file_atomically(data_dir + "/rejoin", out.content());
 }
 
+Status request_rejoin(const std::string& data_dir, RejoinFile wanted) {
+  const Result<RejoinFile> old = read_rejoin(data_dir);
+  if (!old && old.status().code() != Code::kNotFound) return old.status();
+  wanted.state = RejoinState::kRequested;
+  if (old && old->state != RejoinState::kRequested) {
+    wanted.state = RejoinState::kWorking;
+    wanted.mode = RejoinMode::kClone;
+    wanted.binding = random_id();
+    wanted.target = std::max(wanted.target, old->target);
+  }
+  return write_rejoin(data_dir, wanted);
+}
+
 Status remove_rejoin(const std::string& data_dir) {
   const std::string path = data_dir + "/rejoin";
   if (::unlink(path.c_str()) != 0) {

@@ -76,6 +76,14 @@ Status write_binding(const std::string& pgdata, const BindingFile& file);
 Result<RejoinFile> read_rejoin(const std::string& data_dir);
 Status write_rejoin(const std::string& data_dir, const RejoinFile& file);
 Status remove_rejoin(const std::string& data_dir);
+
+// Writes that a rejoin is wanted: `wanted` as kRequested. While an earlier one is still catching up
+// the node lacks what it once acknowledged and must not start as one that does not abstain (rule
+// 3): then it is written as kWorking, which keeps the server from starting before `prepare` has
+// made the copy again; under a new binding, so that the present directory does not count as that
+// copy; as a clone, since what has not caught up may not be consistent; and abstaining at least as
+// far as before.
+Status request_rejoin(const std::string& data_dir, RejoinFile wanted);
 Result<TimelinesFile> read_timelines(const std::string& data_dir);
 Status write_timelines(const std::string& data_dir, const TimelinesFile& file);
 Result<std::vector<state::Member>> read_members(const std::string& data_dir);

@@ -114,6 +114,37 @@ TEST_F(MemberFilesTest, ALeftoverOfACrashedWriteIsOverwritten) {
   EXPECT_FALSE(fs::exists(data_dir() + "/identity.tmp"));
 }
 
+TEST_F(MemberFilesTest, ARejoinThatIsWantedIsRequested) {
+  RejoinFile wanted = kRejoin;
+  wanted.mode = RejoinMode::kRewind;
+  wanted.source_node = 0;  // any leader
+  wanted.source_host.clear();
+  wanted.source_port = 0;
+  wanted.binding = 0;
+  ASSERT_TRUE(request_rejoin(data_dir(), wanted));
+  wanted.state = RejoinState::kRequested;
+  EXPECT_EQ(*read_rejoin(data_dir()), wanted);
+}
+
+// rule 3: it lacks what it once acknowledged, and the copy that it has is not the one that is
+// wanted
+TEST_F(MemberFilesTest, ARejoinWantedWhileOneIsCatchingUpIsMadeAnew) {
+  ASSERT_TRUE(write_rejoin(data_dir(), kRejoin));
+  RejoinFile wanted = kRejoin;
+  wanted.mode = RejoinMode::kRewind;
+  wanted.source_node = 2;
+  wanted.target = {3, 1};
+  wanted.binding = 0;
+  ASSERT_TRUE(request_rejoin(data_dir(), wanted));
+  const RejoinFile file = *read_rejoin(data_dir());
+  EXPECT_EQ(file.state, RejoinState::kWorking);
+  EXPECT_EQ(file.mode, RejoinMode::kClone);
+  EXPECT_NE(file.binding, kRejoin.binding);
+  EXPECT_NE(file.binding, 0u);
+  EXPECT_EQ(file.target, kRejoin.target);
+  EXPECT_EQ(file.source_node, 2u);
+}
+
 TEST_F(MemberFilesTest, ARejoinIsRemovedOnce) {
   ASSERT_TRUE(write_rejoin(data_dir(), kRejoin));
   EXPECT_TRUE(remove_rejoin(data_dir()));

@@ -90,7 +90,7 @@ TEST(Liveness, FollowsTheLossOfALeader) {
   })) << all(c);
 }
 
-// M8a: the greatest position belongs to a node that has reported and died.
+// PROTOCOL.md, M8a: the greatest position belongs to a node that has reported and died.
 TEST(Liveness, ADeadReporterIsNotWaitedFor) {
   Cluster c(options(5));
   lead_by_1(c, {1, 2, 3, 4, 5});
@@ -131,8 +131,8 @@ TEST(Liveness, ADeadReporterIsNotWaitedFor) {
   expect_writable(c, {3, 4, 5});
 }
 
-// M8b: with the leader dead only an abstainer is left to count. It never acknowledged on the
-// candidate's timeline.
+// PROTOCOL.md, M8b: with the leader dead only an abstainer is left to count. It never acknowledged
+// on the candidate's timeline.
 TEST(Liveness, AnAbstainerCountsByItsBound) {
   Cluster c(options(3));
   const Ids everybody = {1, 2, 3};
@@ -156,7 +156,7 @@ TEST(Liveness, AnAbstainerCountsByItsBound) {
   expect_writable(c, {other, 3});
 }
 
-// M8c: the abstainer leads first.
+// PROTOCOL.md, M8c: the abstainer leads first.
 TEST(Liveness, ALeaderThatAbstainsHandsOver) {
   Cluster c(options(5));
   lead_by_1(c, {1, 2, 3, 4, 5});
@@ -181,7 +181,8 @@ TEST(Liveness, ALeaderThatAbstainsHandsOver) {
   c.database(5).holds().stream = false;
 }
 
-// M8d: the target was far ahead on a timeline that is dead now; the new one forked below it.
+// PROTOCOL.md, M8d: the target was far ahead on a timeline that is dead now; the new one forked
+// below it.
 TEST(Liveness, AbstentionEndsOnANewerTimelineBelowTheTarget) {
   Cluster c(options(3));
   lead_by_1(c, {1, 2, 3});
@@ -202,7 +203,8 @@ TEST(Liveness, AbstentionEndsOnANewerTimelineBelowTheTarget) {
   EXPECT_LT(c.database(3).wal().size(), end.lsn + 1000);
 }
 
-// M8e, rule 9: a standby with WAL that nobody acknowledged is rewound without being told to.
+// PROTOCOL.md, M8e, rule 9: a standby with WAL that nobody acknowledged is rewound without being
+// told to.
 TEST(Liveness, ADivergedNodeIsRewoundAndCatchesUp) {
   Cluster c(options(3));
   lead_by_1(c, {1, 2, 3});
