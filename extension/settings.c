@@ -418,8 +418,6 @@ pgraft_check_server(bool *fatal)
 	}
 	if (max_wal_senders < 4)
 		add_problem(&problems, "max_wal_senders is below 4");
-	if (max_replication_slots < 4)
-		add_problem(&problems, "max_replication_slots is below 4");	/* a member's stream holds its slot */
 	if (!EnableHotStandby)
 		add_problem(&problems, "hot_standby is off");	/* followers serve reads */
 	if (!fullPageWrites)

@@ -464,8 +464,8 @@ void lead_with_two_learners(Cluster& c) {
 }
 
 // PROTOCOL.md, M4a: the commit quorum of a change that is appended only. Rule 4's "own-term entry
-// applied first" covers for it (PROTOCOL.md, M4f), so both are off: the host takes the quorum at append,
-// own_term.
+// applied first" covers for it (PROTOCOL.md, M4f), so both are off: the host takes the quorum at
+// append, own_term.
 TEST(Schedules, TheCommitQuorumChangesWhenTheConfigurationIsApplied) {
   const auto schedule = [](bool at_append) {
     return [at_append](Cluster& c) {

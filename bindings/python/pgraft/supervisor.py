@@ -220,7 +220,7 @@ class Supervisor:
         self._send(signal.SIGHUP)
 
     def _forward_stop(self) -> None:
-        """First a fast stop, in which a leader hands over; asked again, an immediate one."""
+        """First a fast stop; asked again, an immediate one."""
         self._send(signal.SIGINT if self._stop_signals == 1 else signal.SIGQUIT)
 
     def _send(self, number: int) -> None:
