@@ -197,8 +197,8 @@ def run(
 ) -> None:
     """Run a member's server, and start it again whenever it stops.
 
-    SIGTERM or Ctrl-C stops it in order (another node takes over from a leader), a second one at once; SIGHUP
-    reloads the configuration. What follows "--" goes to postgres.
+    SIGTERM or Ctrl-C stops it in order (another node takes over from a leader), a second one at
+    once; SIGHUP reloads the configuration. What follows "--" goes to postgres.
 
     Example: pgraft run -D /var/lib/pg/data -- -c work_mem=64MB
     """
