@@ -224,7 +224,9 @@ TEST_F(NodeTest, ARemovedNodeIsNoMemberAndCanNotComeBackAsItWas) {
   make_cluster();
   const Answer answer = ask([&](Completion done) { nodes[1]->remove_node(3, std::move(done)); });
   ASSERT_TRUE(answer.status) << answer.status.to_string();
-  EXPECT_EQ(nodes[1]->status().members.size(), 2u);
+  // The request ends when the change is applied; the copy that status() gives follows a moment
+  // later.
+  EXPECT_TRUE(eventually([&] { return nodes[1]->status().members.size() == 2; }));
   const Status back = add(*nodes[1], 3, ports_[3]).status;
   EXPECT_EQ(back.code(), Code::kFailedPrecondition) << back.to_string();
   EXPECT_THAT(back.message(), HasSubstr("old state"));
