@@ -10,8 +10,14 @@
 
 namespace pgraft {
 
+// Called before the process is stopped. The simulator's throws, so that a core that was broken on
+// purpose is a finding and not the end of the run.
+using CheckHandler = void (*)(const std::string& message);
+inline CheckHandler check_handler = nullptr;
+
 [[noreturn]] inline void check_failed(const char* file, int line, const char* condition,
                                       const std::string& message) {
+  if (check_handler != nullptr) check_handler(std::string(condition) + ": " + message);
   std::fprintf(stderr, "%s:%d: invariant broken: %s: %s\n", file, line, condition, message.c_str());
   std::fflush(stderr);
   std::abort();

@@ -40,7 +40,9 @@ std::uint64_t data_bytes(const std::vector<Entry>& entries) {
 RaftLog::RaftLog(const LogReader* reader)
     : reader_(reader),
       unstable_offset_(reader->last_index() + 1),
+      unwritten_offset_(unstable_offset_),
       committed_(reader->first_index() - 1),
+      applying_(committed_),
       applied_(committed_) {}
 
 Index RaftLog::first_index() const {
@@ -178,6 +180,7 @@ Index RaftLog::first_conflict(const std::vector<Entry>& entries) const {
 
 void RaftLog::truncate_and_append(std::vector<Entry> entries) {
   const Index from = entries.front().index;
+  unwritten_offset_ = std::min(unwritten_offset_, from);
   if (from <= unstable_offset_) {
     unstable_offset_ = from;
     unstable_ = std::move(entries);
@@ -209,7 +212,9 @@ void RaftLog::restore(std::shared_ptr<const Snapshot> snapshot) {
   committed_ = snapshot->meta.index;
   unstable_.clear();
   unstable_offset_ = snapshot->meta.index + 1;
+  unwritten_offset_ = unstable_offset_;
   unstable_snapshot_ = std::move(snapshot);
+  writing_snapshot_ = false;
 }
 
 std::shared_ptr<const Snapshot> RaftLog::snapshot() const {
@@ -219,32 +224,69 @@ std::shared_ptr<const Snapshot> RaftLog::snapshot() const {
   return *stored;
 }
 
+std::vector<Entry> RaftLog::unwritten_entries() const {
+  const auto first = static_cast<std::ptrdiff_t>(unwritten_offset_ - unstable_offset_);
+  return {unstable_.begin() + first, unstable_.end()};
+}
+
+std::shared_ptr<const Snapshot> RaftLog::unwritten_snapshot() const {
+  return writing_snapshot_ ? nullptr : unstable_snapshot_;
+}
+
+bool RaftLog::has_unwritten() const {
+  return unwritten_offset_ <= last_index() || unwritten_snapshot() != nullptr;
+}
+
+std::optional<RaftLog::Position> RaftLog::unstable_end() const {
+  if (unstable_.empty()) return std::nullopt;
+  return Position{unstable_.back().index, unstable_.back().term};
+}
+
+void RaftLog::writing() {
+  unwritten_offset_ = last_index() + 1;
+  writing_snapshot_ = unstable_snapshot_ != nullptr;
+}
+
 void RaftLog::entries_stable(Index index, Term term_there) {
   // Entries that were overwritten since they were handed out are not the ones that are stable.
   if (index < unstable_offset_ || unstable_term(index) != term_there) return;
   const auto count = static_cast<std::ptrdiff_t>(index - unstable_offset_ + 1);
   unstable_.erase(unstable_.begin(), unstable_.begin() + count);
   unstable_offset_ = index + 1;
+  unwritten_offset_ = std::max(unwritten_offset_, unstable_offset_);
 }
 
 void RaftLog::snapshot_stable(Index index) {
-  if (unstable_snapshot_ && unstable_snapshot_->meta.index == index) unstable_snapshot_.reset();
+  if (!unstable_snapshot_ || unstable_snapshot_->meta.index != index) return;
+  unstable_snapshot_.reset();
+  writing_snapshot_ = false;
 }
 
-std::vector<Entry> RaftLog::next_committed(std::uint64_t bytes_max) const {
-  if (!has_next_committed()) return {};
+Index RaftLog::applicable(bool stable_only) const {
+  return stable_only ? std::min(committed_, unstable_offset_ - 1) : committed_;
+}
+
+bool RaftLog::has_next_committed(bool stable_only) const {
+  return !unstable_snapshot_ && applicable(stable_only) > applying_;
+}
+
+std::vector<Entry> RaftLog::next_committed(std::uint64_t bytes_max, bool stable_only) const {
+  if (!has_next_committed(stable_only)) return {};
   if (bytes_max == 0) bytes_max = std::numeric_limits<std::uint64_t>::max();
-  Result<std::vector<Entry>> next = entries(applied_ + 1, committed_ + 1, bytes_max);
-  PGRAFT_CHECK(next.is_ok(), "committed entries after " + std::to_string(applied_) +
+  Result<std::vector<Entry>> next = entries(applying_ + 1, applicable(stable_only) + 1, bytes_max);
+  PGRAFT_CHECK(next.is_ok(), "committed entries after " + std::to_string(applying_) +
                                  " can't be read: " + next.status().to_string());
   return std::move(next).value();
 }
+
+void RaftLog::applying(Index index) { applying_ = std::max(applying_, index); }
 
 void RaftLog::applied_to(Index index) {
   if (index <= applied_) return;
   PGRAFT_CHECK(index <= committed_, "applied " + std::to_string(index) +
                                         " behind the commit index " + std::to_string(committed_));
   applied_ = index;
+  applying(index);
 }
 
 }  // namespace pgraft::raft

@@ -1,8 +1,8 @@
 // RaftLog: the durable log (LogReader) and what is not durable yet, as one sequence of entries.
 //
-// Invariants: applied <= committed <= last_index(); committed entries never change;
+// Invariants: applied <= applying <= committed <= last_index(); committed entries never change;
 // entries before unstable_offset_ are read from the reader, the others (and a snapshot on its way
-// to disk) are here.
+// to disk) are here. Those of them before unwritten_offset_ have been handed out to be written.
 #pragma once
 
 #include <cstdint>
@@ -65,15 +65,24 @@ class RaftLog {
   // Newest snapshot; null when there is none.
   std::shared_ptr<const Snapshot> snapshot() const;
 
-  // To be made durable, and the report that it is.
-  const std::vector<Entry>& unstable_entries() const { return unstable_; }
-  const std::shared_ptr<const Snapshot>& unstable_snapshot() const { return unstable_snapshot_; }
+  // To be made durable: what is not handed out yet, that it is handed out now, and the report that
+  // it is durable. Entries that were overwritten since are to be handed out again.
+  std::vector<Entry> unwritten_entries() const;
+  std::shared_ptr<const Snapshot> unwritten_snapshot() const;
+  bool has_unwritten() const;
+  void writing();
   void entries_stable(Index index, Term term);
   void snapshot_stable(Index index);
+  // Something is not durable yet, handed out or not.
+  bool has_unstable() const { return unstable_snapshot_ != nullptr || !unstable_.empty(); }
+  std::optional<Position> unstable_end() const;
+  const std::shared_ptr<const Snapshot>& unstable_snapshot() const { return unstable_snapshot_; }
 
-  // To be applied, and the report that it is. Nothing while a snapshot waits to be restored.
-  bool has_next_committed() const { return !unstable_snapshot_ && committed_ > applied_; }
-  std::vector<Entry> next_committed(std::uint64_t bytes_max) const;
+  // To be applied: what is not handed out yet, that it is, and the report that it is applied.
+  // Nothing while a snapshot waits to be restored. `stable_only`: nothing that is not durable here.
+  bool has_next_committed(bool stable_only) const;
+  std::vector<Entry> next_committed(std::uint64_t bytes_max, bool stable_only) const;
+  void applying(Index index);
   void applied_to(Index index);
 
   // Commit index as stored before the restart.
@@ -83,12 +92,16 @@ class RaftLog {
   Index first_conflict(const std::vector<Entry>& entries) const;
   void truncate_and_append(std::vector<Entry> entries);
   std::optional<Term> unstable_term(Index index) const;
+  Index applicable(bool stable_only) const;
 
   const LogReader* reader_;
   std::shared_ptr<const Snapshot> unstable_snapshot_;
   std::vector<Entry> unstable_;  // unstable_[i] has index unstable_offset_ + i
   Index unstable_offset_;
+  Index unwritten_offset_;
+  bool writing_snapshot_ = false;
   Index committed_;
+  Index applying_;
   Index applied_;
 };
 

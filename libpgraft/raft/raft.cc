@@ -20,6 +20,15 @@ bool is_from_leader(MessageType type) {
          type == MessageType::kSnapshot;
 }
 
+// Figure 2, "persistent state: updated on stable storage before responding to RPCs". A request for
+// a vote too: what the candidate says of its log, and that it votes for itself, would otherwise not
+// outlive a crash, while the votes it gained do. Pre-votes and refusals promise nothing.
+bool needs_durability(const Message& message) {
+  const bool promise =
+      message.type == MessageType::kAppendResponse || message.type == MessageType::kVoteResponse;
+  return message.type == MessageType::kVote || (promise && !message.reject);
+}
+
 // Forwarded requests have no term: they are as good in a later one.
 bool has_no_term(MessageType type) {
   return type == MessageType::kPropose || type == MessageType::kReadIndex;
@@ -51,9 +60,11 @@ Raft::Raft(const Config& config, const LogReader* reader)
     : config_(config),
       id_(config.id),
       log_(reader),
+      priority_(config.priority),
       // Nodes that share a seed must not draw the same timeouts.
       random_state_(config.seed ^ (config.id * 0x9e3779b97f4a7c15ull)) {
   tracker_.limits = {config.max_inflight_msgs, config.max_inflight_bytes};
+  tracker_.both_majorities = config.rules.both_majorities;
 }
 
 Result<std::unique_ptr<Raft>> Raft::create(const Config& config, const LogReader* reader) {
@@ -201,7 +212,7 @@ void Raft::send(Message message) {
   message.from = id_;
   if (message.term == 0 && !has_no_term(message.type)) message.term = term_;
   if (message.to == id_) {
-    self_messages_.push_back(std::move(message));
+    after_append_.push_back(std::move(message));
     return;
   }
   message.from_incarnation = config_.incarnation;
@@ -210,7 +221,8 @@ void Raft::send(Message message) {
                                  ? lead_incarnation_
                                  : tracker_.config.incarnation(message.to);
   }
-  messages_.push_back(std::move(message));
+  std::vector<Message>& out = needs_durability(message) ? after_append_ : messages_;
+  out.push_back(std::move(message));
 }
 
 // An answer goes to the very process that asked, whichever incarnation the configuration knows so
@@ -274,6 +286,25 @@ Status Raft::step(const Message& message) {
     return handle_vote_request(message);
   if (is_from_leader(message.type)) return handle_leader_message(message);
   return role_ == Role::kLeader ? step_leader(message) : step_other(message);
+}
+
+void Raft::complete(const Message& response) {
+  switch (response.type) {
+    case MessageType::kStorageAppendResponse:
+      // Entries with this index and term may have been overwritten and come back since, by the logs
+      // of two later leaders, and the last write may still be under way: what was handed out in an
+      // earlier term tells nothing. The first write of each term covers all that is not stable.
+      if (response.index != 0 && response.term == term_)
+        log_.entries_stable(response.index, response.log_term);
+      // What a snapshot holds is committed, whatever the term is.
+      if (response.snapshot) snapshot_applied(response.snapshot->meta.index);
+      return;
+    case MessageType::kStorageApplyResponse: applied_to(response.index, response.commit); return;
+    default: {
+      const Status status = step(response);  // this node's own vote, its own entries
+      PGRAFT_CHECK(status.is_ok(), status.to_string());
+    }
+  }
 }
 
 // False when the message is to be ignored.

@@ -5,9 +5,9 @@
 //   raft_membership.cc   6, thesis 4: changes of the configuration
 //   raft_read.cc         thesis 6.4: read index, and the lease
 //
-// Effects are collected in messages(), self_messages() and read_states(); raw_node.cc hands them
-// out. A message to the node itself (its own vote, its own stored entries) counts only once what it
-// says is durable: it is stepped by advance().
+// Effects are collected in messages(), after_append() and read_states(); raw_node.cc hands them
+// out. What is in after_append() says something of this node's durable state (votes, stored
+// entries, also to itself): it is sent, or counted, only once everything up to now is written.
 #pragma once
 
 #include <cstdint>
@@ -35,6 +35,8 @@ class Raft {
   Status receive(const Message& message);
   // Any message, the node's own ones too.
   Status step(const Message& message);
+  // The report that storage work is done.
+  void complete(const Message& response);
 
   enum class Campaign : std::uint8_t { kPreVote, kElection, kTransfer };
   // kFailedPrecondition when this node may not campaign.
@@ -49,10 +51,12 @@ class Raft {
   void report_leader_lost(NodeId leader, int delay_ticks);
   void step_down(int hold_off_ticks);
   void set_election_delay(int ticks) { election_delay_ticks_ = ticks > 0 ? ticks : 0; }
+  void set_priority(int priority);
   void set_randomized_election_timeout(int ticks) { election_timeout_ticks_ = ticks; }
 
   // Everything up to `index`, with `bytes` of data, is in the state machine.
   void applied_to(Index index, std::uint64_t bytes);
+  void snapshot_applied(Index index);
 
   std::uint64_t now_ticks() const { return now_; }
   std::uint64_t quorum_ack_tick() const;
@@ -69,7 +73,7 @@ class Raft {
   RaftLog& log() { return log_; }
   const RaftLog& log() const { return log_; }
   std::vector<Message>& messages() { return messages_; }
-  std::vector<Message>& self_messages() { return self_messages_; }
+  std::vector<Message>& after_append() { return after_append_; }
   std::vector<ReadState>& read_states() { return read_states_; }
 
  private:
@@ -98,6 +102,7 @@ class Raft {
   void become_candidate();
   void become_leader();
   bool may_campaign_by_time() const;
+  int priority_delay_ticks() const;
   bool promotable() const;
   bool leader_is_alive() const;
   bool knows_configuration() const;
@@ -172,9 +177,10 @@ class Raft {
   std::uint64_t now_ = 0;  // since the start
   int election_elapsed_ticks_ =
       0;  // since the leader was heard or a vote given; leader: since the quorum check
-  int heartbeat_elapsed_ticks_ = 0;   // leader: since its last heartbeat
-  int election_timeout_ticks_ = 0;    // randomized, drawn anew at every change of role or term
-  int election_delay_ticks_ = 0;      // added to it
+  int heartbeat_elapsed_ticks_ = 0;  // leader: since its last heartbeat
+  int election_timeout_ticks_ = 0;   // randomized, drawn anew at every change of role or term
+  int election_delay_ticks_ = 0;     // added to it
+  int priority_;
   std::uint64_t hold_off_until_ = 0;  // no campaign by time before (step_down)
   bool leader_lost_ = false;  // the connection to the leader broke, and it was not heard since
   std::optional<std::uint64_t> lost_campaign_at_;  // ... and then campaign
@@ -193,7 +199,7 @@ class Raft {
 
   // Output.
   std::vector<Message> messages_;
-  std::vector<Message> self_messages_;
+  std::vector<Message> after_append_;
   std::vector<ReadState> read_states_;
 };
 

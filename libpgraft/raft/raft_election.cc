@@ -1,5 +1,6 @@
 // Leader election (section 5.2), with the election restriction (5.4.1), pre-vote (thesis 9.6) and
 // leadership transfer (thesis 3.10).
+#include <algorithm>
 #include <utility>
 
 #include "libpgraft/base/check.h"
@@ -34,8 +35,17 @@ bool Raft::promotable() const {
 }
 
 bool Raft::may_campaign_by_time() const {
-  return now_ >= hold_off_until_ &&
-         election_elapsed_ticks_ >= election_timeout_ticks_ + election_delay_ticks_ && promotable();
+  return now_ >= hold_off_until_ && priority_ > 0 &&
+         election_elapsed_ticks_ >=
+             election_timeout_ticks_ + election_delay_ticks_ + priority_delay_ticks() &&
+         promotable();
+}
+
+void Raft::set_priority(int priority) { priority_ = std::clamp(priority, 0, kMaxPriority); }
+
+// The least priority waits one more election timeout: the others have had their chance by then.
+int Raft::priority_delay_ticks() const {
+  return config_.election_ticks * (kMaxPriority - priority_) / kMaxPriority;
 }
 
 Status Raft::start_campaign(bool transfer) {
@@ -46,7 +56,8 @@ Status Raft::start_campaign(bool transfer) {
   }
   // rule 8, PROTOCOL.md M4b: the change may already count for others, whose majority need not meet
   // the one before it.
-  if (log_.has_conf_change(log_.applied() + 1, log_.committed() + 1)) {
+  if (config_.rules.campaign_after_apply &&
+      log_.has_conf_change(log_.applied() + 1, log_.committed() + 1)) {
     return {Code::kFailedPrecondition,
             "a committed configuration change must be applied before a campaign"};
   }
@@ -63,7 +74,9 @@ void Raft::report_leader_lost(NodeId leader, int delay_ticks) {
   // Reads by lease rest on every voter waiting out the timeout.
   if (config_.lease_based_reads) return;
   leader_lost_ = true;
-  const std::uint64_t at = now_ + static_cast<std::uint64_t>(delay_ticks > 0 ? delay_ticks : 0);
+  if (priority_ == 0) return;
+  const std::uint64_t at =
+      now_ + static_cast<std::uint64_t>(std::max(delay_ticks, 0) + priority_delay_ticks());
   if (!lost_campaign_at_ || at < *lost_campaign_at_) lost_campaign_at_ = at;
   if (*lost_campaign_at_ <= now_ && start_campaign(false).is_ok()) lost_campaign_at_.reset();
 }
@@ -160,10 +173,12 @@ Status Raft::handle_vote_request(const Message& message) {
   // there is no repeat.
   const bool repeat = vote_ == message.from && (message.from_incarnation == 0 ||
                                                 vote_incarnation_ == message.from_incarnation);
-  const bool free = vote_ == kNoNode && lead_ == kNoNode;
+  const bool free = (vote_ == kNoNode && lead_ == kNoNode) || !config_.rules.one_vote_a_term;
   const bool may_vote = repeat || free || (pre_vote && message.term > term_);
-  const bool granted =
-      may_vote && knows_configuration() && log_.up_to_date(message.index, message.log_term);
+  const bool complete =
+      log_.up_to_date(message.index, message.log_term) || !config_.rules.complete_log;
+  const bool known = knows_configuration() || !config_.rules.vote_with_configuration;
+  const bool granted = may_vote && known && complete;
 
   Message response =
       answer(message, pre_vote ? MessageType::kPreVoteResponse : MessageType::kVoteResponse);

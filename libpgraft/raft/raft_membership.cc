@@ -23,7 +23,7 @@ Status Raft::admit_conf_change(Entry& entry, Index pending) const {
 }
 
 bool Raft::allowed_now(const ConfChange& change, Index pending) const {
-  if (pending > log_.applied()) return false;
+  if (config_.rules.one_change && pending > log_.applied()) return false;
   const bool leaves_joint = change.changes.empty();
   return tracker_.config.joint() == leaves_joint;
 }

@@ -44,6 +44,7 @@ Status Raft::read_index(std::string context) {
 }
 
 bool Raft::own_term_committed() const {
+  if (role_ == Role::kLeader && !config_.rules.read_after_own_commit) return true;
   return role_ == Role::kLeader && log_.committed() >= own_first_index_;
 }
 
@@ -63,7 +64,7 @@ Status Raft::handle_read_request(PendingRead read) {
 
 void Raft::start_read(PendingRead read) {
   read.index = log_.committed();
-  if (config_.lease_based_reads && lease_is_live()) {
+  if ((config_.lease_based_reads && lease_is_live()) || !config_.rules.read_quorum) {
     answer_read(std::move(read));
     return;
   }

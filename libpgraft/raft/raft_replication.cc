@@ -87,6 +87,11 @@ void Raft::applied_to(Index index, std::uint64_t bytes) {
   maybe_leave_joint();
 }
 
+void Raft::snapshot_applied(Index index) {
+  log_.snapshot_stable(index);
+  applied_to(index, 0);
+}
+
 // --- leader: sending
 
 void Raft::broadcast_append() {
@@ -209,9 +214,14 @@ Status Raft::handle_append(const Message& message) {
                                    std::to_string(message.index) + " is not one run of entries"};
   }
   Message response = answer(message, MessageType::kAppendResponse);
+  Term prev_term = message.log_term;
+  if (!config_.rules.consistency_check) {
+    if (const Result<Term> own = log_.term(message.index); own.is_ok()) prev_term = *own;
+  }
   if (message.index < log_.committed()) {
     response.index = log_.committed();
-  } else if (log_.maybe_append(message.index, message.log_term, message.entries, message.commit)) {
+  } else if (log_.maybe_append(message.index, prev_term, message.entries, message.commit)) {
+    if (!config_.rules.apply_committed) log_.commit_to(log_.last_index());
     response.index = message.index + message.entries.size();
   } else {
     // 5.3, "optimized to reduce the number of rejected AppendEntries": the last entry here that can
@@ -333,7 +343,12 @@ void Raft::handle_acknowledged(NodeId from, Progress& member, Index match) {
 // 5.4.2: by counting only what is of the current term; older entries are committed with it.
 bool Raft::maybe_commit() {
   const Index stored = tracker_.committed();
-  if (stored == kUnlimitedIndex || !log_.maybe_commit(stored, term_)) return false;
+  if (stored == kUnlimitedIndex) return false;
+  if (!config_.rules.own_term_commit && stored > log_.committed()) {
+    log_.commit_to(stored);
+  } else if (!log_.maybe_commit(stored, term_)) {
+    return false;
+  }
   start_deferred_reads();
   return true;
 }

@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <deque>
 #include <functional>
 #include <map>
@@ -98,6 +99,11 @@ struct TestNode {
   std::vector<ReadState> reads;
   std::vector<Ready> readies;  // without messages
   bool hold_apply = false;     // don't process readies
+  // Asynchronous storage.
+  std::deque<Message> appends;
+  std::deque<Message> applies;
+  bool hold_writes = false;
+  bool hold_applies = false;
 };
 
 class TestCluster {
@@ -114,10 +120,14 @@ class TestCluster {
     for (NodeId id : voters) add(id, conf, configure);
   }
 
+  // The whole suite runs a second time with asynchronous storage.
+  static bool asynchronous() { return std::getenv("PGRAFT_TEST_ASYNC_STORAGE") != nullptr; }
+
   static Config default_config(NodeId id) {
     Config config;
     config.id = id;
     config.seed = 7;
+    config.async_storage_writes = asynchronous();
     return config;
   }
 
@@ -145,6 +155,8 @@ class TestCluster {
   void start(NodeId id) {
     TestNode& node = nodes.at(id);
     node.raw.reset();
+    node.appends.clear();
+    node.applies.clear();
     const auto snapshot = *node.log.snapshot();
     node.config.applied = snapshot ? snapshot->meta.index : 0;
     node.applied_data = snapshot ? snapshot->data : "";
@@ -160,10 +172,12 @@ class TestCluster {
   Index commit(NodeId id) { return hard(id).commit; }
   const std::string& data(NodeId id) { return nodes.at(id).applied_data; }
 
-  // One ready: persist, send, apply, advance.
+  // One ready: persist, send, apply, advance. With asynchronous storage all work is done at once,
+  // but for what `hold_writes` and `hold_applies` keep.
   void process_ready(NodeId id) {
     TestNode& node = nodes.at(id);
     Ready ready = node.raw->ready();
+    if (node.config.async_storage_writes) return process_async(id, std::move(ready));
     if (ready.snapshot) {
       node.log.install(ready.snapshot);
       node.applied_data = ready.snapshot->data;
@@ -202,6 +216,32 @@ class TestCluster {
     check_election_safety(to);
   }
 
+  // Asynchronous storage: the oldest write, or application, that waits. False when there is none.
+  bool process_append(NodeId id) {
+    TestNode& node = nodes.at(id);
+    if (node.appends.empty()) return false;
+    const Message write = std::move(node.appends.front());
+    node.appends.pop_front();
+    if (write.snapshot) {
+      node.log.install(write.snapshot);
+      node.applied_data = write.snapshot->data;
+      node.conf = write.snapshot->meta.conf;
+    }
+    node.log.append(write.entries);
+    if (write.term != 0) node.log.hard = {write.term, write.vote, write.commit};
+    respond(id, write.responses);
+    return true;
+  }
+  bool process_apply(NodeId id) {
+    TestNode& node = nodes.at(id);
+    if (node.applies.empty()) return false;
+    const Message work = std::move(node.applies.front());
+    node.applies.pop_front();
+    for (const Entry& entry : work.entries) apply(id, node, entry);
+    respond(id, work.responses);
+    return true;
+  }
+
   void lose_one() {
     report_lost(in_flight.front());
     in_flight.pop_front();
@@ -212,7 +252,10 @@ class TestCluster {
     for (int round = 0; round < 10000; ++round) {
       bool busy = false;
       for (auto& [id, node] : nodes) {
-        if (node.hold_apply || !node.raw->has_ready()) continue;
+        if (node.hold_apply) continue;
+        if (!node.hold_writes && process_append(id)) busy = true;
+        if (!node.hold_applies && process_apply(id)) busy = true;
+        if (!node.raw->has_ready()) continue;
         process_ready(id);
         busy = true;
       }
@@ -288,6 +331,35 @@ class TestCluster {
   bool check_safety = true;
 
  private:
+  void process_async(NodeId id, Ready ready) {
+    TestNode& node = nodes.at(id);
+    for (Message& message : ready.messages) {
+      if (message.to == kAppendThread) {
+        node.appends.push_back(std::move(message));
+      } else if (message.to == kApplyThread) {
+        node.applies.push_back(std::move(message));
+      } else {
+        in_flight.push_back(std::move(message));
+      }
+    }
+    ready.messages.clear();
+    for (const ReadState& read : ready.read_states) node.reads.push_back(read);
+    node.readies.push_back(std::move(ready));
+    while (!node.hold_writes && process_append(id)) {
+    }
+    while (!node.hold_applies && process_apply(id)) {
+    }
+    check_election_safety(id);
+  }
+  void respond(NodeId id, const std::vector<Message>& responses) {
+    for (const Message& response : responses) {
+      if (response.to == id) {
+        nodes.at(id).raw->complete(response);
+      } else {
+        in_flight.push_back(response);
+      }
+    }
+  }
   void apply(NodeId id, TestNode& node, const Entry& entry) {
     const auto [it, first] = applied_.emplace(entry.index, entry);
     if (check_safety && !first) {

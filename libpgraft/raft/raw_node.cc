@@ -1,6 +1,7 @@
 // RawNode: batches the output of the algorithm into Ready, and feeds back what has been dealt with.
 #include "libpgraft/raft/raw_node.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "libpgraft/base/check.h"
@@ -18,21 +19,25 @@ Status Config::validate() const {
   if (max_inflight_msgs == 0) return refuse("max_inflight_msgs must be greater than 0");
   if (max_inflight_bytes != 0 && max_inflight_bytes < max_size_per_msg)
     return refuse("max_inflight_bytes must be at least max_size_per_msg");
+  if (priority < 0 || priority > kMaxPriority) return refuse("priority must be 0 to 100");
   if (lease_based_reads && !check_quorum) return refuse("lease_based_reads requires check_quorum");
   return {};
 }
 
-// What the last ready() handed out, until advance(); and what was handed out before, to tell what
-// changed.
+// What was handed out: to tell what has changed, and until advance() or complete() what is not
+// dealt with.
 struct RawNode::Batch {
   HardState hard;
   SoftState soft;
+  // Storage is the caller's, one ready at a time.
   bool outstanding = false;
   RaftLog::Position last_entry;  // of Ready::entries
   Index snapshot = 0;
   Index applied = 0;
   std::uint64_t applied_bytes = 0;
   std::vector<Message> self_messages;
+  // Asynchronous storage.
+  std::uint64_t applying_bytes = 0;  // in kStorageApply messages that are not answered yet
 };
 
 RawNode::RawNode(std::unique_ptr<Raft> raft)
@@ -49,12 +54,19 @@ Result<std::unique_ptr<RawNode>> RawNode::create(const Config& config, const Log
   return std::unique_ptr<RawNode>(new RawNode(std::move(raft).value()));
 }
 
+bool RawNode::has_committed() const {
+  const Config& config = raft_->config();
+  // The state machine gets no further behind than this.
+  const bool full = config.async_storage_writes && config.max_committed_bytes_per_ready != 0 &&
+                    batch_->applying_bytes >= config.max_committed_bytes_per_ready;
+  return !full && raft_->log().has_next_committed(config.async_storage_writes);
+}
+
 bool RawNode::has_ready() const {
   if (batch_->outstanding) return false;
   return raft_->soft_state() != batch_->soft || raft_->hard_state() != batch_->hard ||
-         raft_->log().unstable_snapshot() != nullptr || !raft_->log().unstable_entries().empty() ||
-         raft_->log().has_next_committed() || !raft_->messages().empty() ||
-         !raft_->self_messages().empty() || !raft_->read_states().empty();
+         raft_->log().has_unwritten() || has_committed() || !raft_->messages().empty() ||
+         !raft_->after_append().empty() || !raft_->read_states().empty();
 }
 
 Ready RawNode::ready() {
@@ -66,51 +78,129 @@ Ready RawNode::ready() {
   const SoftState soft = raft_->soft_state();
   if (soft != batch.soft) ready.soft_state = soft;
   const HardState hard = raft_->hard_state();
-  // The commit index goes with the entries it came with (PROTOCOL.md M4b).
-  if (hard != batch.hard) ready.hard_state = hard;
-  ready.entries = log.unstable_entries();
-  ready.snapshot = log.unstable_snapshot();
-  ready.committed_entries = log.next_committed(raft_->config().max_committed_bytes_per_ready);
+  ready.must_sync =
+      hard.term != batch.hard.term || hard.vote != batch.hard.vote || log.has_unwritten();
   ready.messages = std::exchange(raft_->messages(), {});
   ready.read_states = std::exchange(raft_->read_states(), {});
-  ready.must_sync = hard.term != batch.hard.term || hard.vote != batch.hard.vote ||
-                    !ready.entries.empty() || ready.snapshot != nullptr;
-
+  if (raft_->config().async_storage_writes) {
+    hand_out_writes(&ready);
+    hand_out_committed(&ready);
+  } else {
+    hand_out_batch(&ready);
+  }
+  raft_->log().writing();
   batch.soft = soft;
   batch.hard = hard;
+  return ready;
+}
+
+void RawNode::hand_out_batch(Ready* ready) {
+  Batch& batch = *batch_;
+  const RaftLog& log = raft_->log();
+  const HardState hard = raft_->hard_state();
+  // The commit index goes with the entries it came with (PROTOCOL.md M4b).
+  if (hard != batch.hard) ready->hard_state = hard;
+  ready->entries = log.unwritten_entries();
+  ready->snapshot = log.unwritten_snapshot();
+  if (has_committed()) {
+    ready->committed_entries =
+        log.next_committed(raft_->config().max_committed_bytes_per_ready, false);
+  }
+  for (Message& message : std::exchange(raft_->after_append(), {})) {
+    const bool own = message.to == raft_->config().id;
+    (own ? batch.self_messages : ready->messages).push_back(std::move(message));
+  }
   batch.outstanding = true;
   batch.last_entry = {};
-  if (!ready.entries.empty())
-    batch.last_entry = {ready.entries.back().index, ready.entries.back().term};
-  batch.snapshot = ready.snapshot ? ready.snapshot->meta.index : 0;
-  batch.applied = ready.committed_entries.empty() ? 0 : ready.committed_entries.back().index;
-  batch.applied_bytes = data_bytes(ready.committed_entries);
-  batch.self_messages = std::exchange(raft_->self_messages(), {});
-  return ready;
+  if (!ready->entries.empty())
+    batch.last_entry = {ready->entries.back().index, ready->entries.back().term};
+  batch.snapshot = ready->snapshot ? ready->snapshot->meta.index : 0;
+  batch.applied = ready->committed_entries.empty() ? 0 : ready->committed_entries.back().index;
+  batch.applied_bytes = data_bytes(ready->committed_entries);
+}
+
+void RawNode::hand_out_writes(Ready* ready) {
+  const RaftLog& log = raft_->log();
+  const HardState hard = raft_->hard_state();
+  const bool changed = hard != batch_->hard;
+  if (!changed && !log.has_unwritten() && raft_->after_append().empty()) return;
+  Message append;
+  append.type = MessageType::kStorageAppend;
+  append.from = raft_->config().id;
+  append.to = kAppendThread;
+  if (changed) {
+    append.term = hard.term;
+    append.vote = hard.vote;
+    append.commit = hard.commit;
+  }
+  append.entries = log.unwritten_entries();
+  append.snapshot = log.unwritten_snapshot();
+  append.responses = std::exchange(raft_->after_append(), {});
+  if (log.has_unstable()) {
+    // Of all that is not stable, what was handed out before included: in a new term the answers to
+    // earlier writes don't count any more.
+    Message response;
+    response.type = MessageType::kStorageAppendResponse;
+    response.from = kAppendThread;
+    response.to = raft_->config().id;
+    response.term = raft_->term();
+    if (const auto last = log.unstable_end()) {
+      response.index = last->index;
+      response.log_term = last->term;
+    }
+    response.snapshot = log.unstable_snapshot();
+    append.responses.push_back(std::move(response));
+  }
+  ready->messages.push_back(std::move(append));
+}
+
+void RawNode::hand_out_committed(Ready* ready) {
+  if (!has_committed()) return;
+  Message apply;
+  apply.type = MessageType::kStorageApply;
+  apply.from = raft_->config().id;
+  apply.to = kApplyThread;
+  apply.entries = raft_->log().next_committed(raft_->config().max_committed_bytes_per_ready, true);
+  Message response;
+  response.type = MessageType::kStorageApplyResponse;
+  response.from = kApplyThread;
+  response.to = raft_->config().id;
+  response.index = apply.entries.back().index;
+  response.commit = data_bytes(apply.entries);  // what the limits are relieved by
+  batch_->applying_bytes += response.commit;
+  raft_->log().applying(response.index);
+  apply.responses.push_back(std::move(response));
+  ready->messages.push_back(std::move(apply));
 }
 
 void RawNode::advance() {
   Batch& batch = *batch_;
   PGRAFT_CHECK(batch.outstanding, "advance() without ready()");
   batch.outstanding = false;
-  RaftLog& log = raft_->log();
-  if (batch.snapshot != 0) {
-    log.snapshot_stable(batch.snapshot);
-    raft_->applied_to(batch.snapshot, 0);
-  }
+  if (batch.snapshot != 0) raft_->snapshot_applied(batch.snapshot);
   if (batch.last_entry.index != 0)
-    log.entries_stable(batch.last_entry.index, batch.last_entry.term);
+    raft_->log().entries_stable(batch.last_entry.index, batch.last_entry.term);
   // Its own vote and entries count from here on.
-  for (const Message& message : std::exchange(batch.self_messages, {})) {
-    const Status status = raft_->step(message);
-    PGRAFT_CHECK(status.is_ok(), status.to_string());
-  }
+  for (const Message& message : std::exchange(batch.self_messages, {})) raft_->complete(message);
   if (batch.applied != 0) raft_->applied_to(batch.applied, batch.applied_bytes);
+}
+
+void RawNode::complete(const Message& response) {
+  PGRAFT_CHECK(raft_->config().async_storage_writes, "complete() without async_storage_writes");
+  if (response.type == MessageType::kStorageApplyResponse)
+    batch_->applying_bytes -= std::min(batch_->applying_bytes, response.commit);
+  raft_->complete(response);
 }
 
 Status RawNode::propose(std::string data) {
   std::vector<Entry> entries(1);
   entries[0].data = std::move(data);
+  return raft_->propose(std::move(entries));
+}
+
+Status RawNode::propose(std::vector<std::string> data) {
+  std::vector<Entry> entries(data.size());
+  for (std::size_t i = 0; i < data.size(); ++i) entries[i].data = std::move(data[i]);
   return raft_->propose(std::move(entries));
 }
 
@@ -138,6 +228,7 @@ void RawNode::report_leader_lost(NodeId leader, int delay_ticks) {
 }
 void RawNode::step_down(int hold_off_ticks) { raft_->step_down(hold_off_ticks); }
 void RawNode::set_election_delay(int ticks) { raft_->set_election_delay(ticks); }
+void RawNode::set_priority(int priority) { raft_->set_priority(priority); }
 void RawNode::set_randomized_election_timeout(int ticks) {
   raft_->set_randomized_election_timeout(ticks);
 }

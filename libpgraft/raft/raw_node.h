@@ -13,8 +13,16 @@
 //      call apply_conf_change() (a change that the application refuses: apply_conf_change({}) with
 //      no changes).
 //   5. advance()
-// and tick() at a steady interval, step() for each message received. Not thread-safe: one thread
-// owns it.
+// With Config::async_storage_writes the storage works beside the core instead, and there is no
+// advance(). ready() may be called at any time, and its messages are sent at once, but for
+//   kStorageAppend (at most one a ready): as 2., in the order in which they were handed out; then
+//     its `responses` are due: those to this node to complete(), the others sent. Those that are
+//     there before anything else of the message is durable break Raft.
+//   kStorageApply (at most one): as 4., in order; then its responses to complete(). What is in it
+//     is durable here.
+// A snapshot in a kStorageAppend is restored before its responses are given.
+// In both modes: tick() at a steady interval, step() for each message received. Not thread-safe:
+// one thread owns it.
 //
 // Reference: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm" (figure 2,
 // sections 5 and 6); Ongaro's thesis, chapters 3, 4, 6 and 9.6 (pre-vote).
@@ -34,6 +42,23 @@
 namespace pgraft::raft {
 
 class Raft;  // the algorithm; raw_node.cc only batches its output
+
+inline constexpr int kMaxPriority = 100;
+
+// Rules that a negative control switches off. Tests and the simulator only.
+struct Switches {
+  bool one_vote_a_term = true;          // 5.2
+  bool complete_log = true;             // 5.4.1: votes only for a log that is as up to date
+  bool consistency_check = true;        // 5.3: appends only after an entry that agrees
+  bool own_term_commit = true;          // 5.4.2: by counting only entries of the current term
+  bool apply_committed = true;          // 5.3: only what the leader says is committed is applied
+  bool both_majorities = true;          // 6: a joint configuration decides with both
+  bool one_change = true;               // rule 8: the one before is applied first
+  bool campaign_after_apply = true;     // PROTOCOL.md, M4b
+  bool vote_with_configuration = true;  // PROTOCOL.md, M5
+  bool read_quorum = true;              // thesis 6.4, step 3: still the leader
+  bool read_after_own_commit = true;    // thesis 6.4, step 1
+};
 
 struct Config {
   NodeId id = kNoNode;          // not 0
@@ -57,8 +82,17 @@ struct Config {
   bool check_quorum = true;
   bool step_down_on_removal = true;
   bool disable_conf_change_validation = false;  // tests only
+  // What is to be written and applied comes as messages; see above.
+  bool async_storage_writes = false;
   bool lease_based_reads =
       false;  // read index answered from the lease instead of a heartbeat round
+
+  // Who campaigns first when the leader is gone: a node of priority p waits (100 - p) % of
+  // election_ticks longer. 0: never by itself; it may still be told to, votes and can be elected. A
+  // hint, never a safety matter.
+  int priority = kMaxPriority;
+
+  Switches rules;
 
   Index applied = 0;       // last entry the state machine already holds (after a restart)
   std::uint64_t seed = 0;  // of the randomized election timeout
@@ -123,6 +157,8 @@ class RawNode {
   // kNotLeader when there is no leader to forward to or a transfer is under way; kResourceExhausted
   // by max_uncommitted_bytes.
   Status propose(std::string data);
+  // All of them or none, in this order, in as few messages as can be.
+  Status propose(std::vector<std::string> data);
   Status propose_conf_change(const ConfChange& change);
 
   // The committed change takes effect now; returns the configuration that results. Rule 8:
@@ -135,7 +171,10 @@ class RawNode {
 
   bool has_ready() const;
   Ready ready();
-  void advance();  // the last ready() has been dealt with
+  void advance();  // the last ready() has been dealt with; not with async_storage_writes
+  // A response to this node of a kStorageAppend or kStorageApply whose work is done. Not for what
+  // comes from the network: that is step()'s.
+  void complete(const Message& response);
 
   Status transfer_leader(
       NodeId to);  // leader, or forwarded; ends by success, or after election_ticks without it
@@ -158,6 +197,8 @@ class RawNode {
   // safety matter).
   void set_election_delay(int ticks);
 
+  void set_priority(int priority);  // as Config::priority, from now on
+
   void set_randomized_election_timeout(int ticks);  // tests
 
   // Ticks since the start. Own tick count such that a quorum of voters has answered a message sent
@@ -179,6 +220,10 @@ class RawNode {
 
  private:
   explicit RawNode(std::unique_ptr<Raft> raft);
+  bool has_committed() const;
+  void hand_out_batch(Ready* ready);
+  void hand_out_writes(Ready* ready);
+  void hand_out_committed(Ready* ready);
   std::unique_ptr<Raft> raft_;
   struct Batch;
   std::unique_ptr<Batch> batch_;

@@ -34,6 +34,11 @@ const Progress* Tracker::find(NodeId id) const {
   return it == progress.end() ? nullptr : &it->second;
 }
 
+const NodeSet& Tracker::outgoing() const {
+  static const NodeSet kNone;
+  return both_majorities ? config.outgoing : kNone;
+}
+
 Index Tracker::committed() const {
   return acked([this](NodeId id) {
     const Progress* member = find(id);
@@ -43,7 +48,7 @@ Index Tracker::committed() const {
 
 VoteResult Tracker::record_vote(NodeId id, bool granted) {
   votes.emplace(id, granted);
-  return joint_vote(config.incoming, config.outgoing, votes);
+  return joint_vote(config.incoming, outgoing(), votes);
 }
 
 bool Tracker::check_quorum_active(NodeId self) {
@@ -52,7 +57,7 @@ bool Tracker::check_quorum_active(NodeId self) {
     active[id] = id == self || member.recent_active;
     member.recent_active = id == self;
   }
-  return joint_vote(config.incoming, config.outgoing, active) == VoteResult::kWon;
+  return joint_vote(config.incoming, outgoing(), active) == VoteResult::kWon;
 }
 
 }  // namespace pgraft::raft

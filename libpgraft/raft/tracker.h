@@ -40,16 +40,20 @@ struct Tracker {
   MemberConfig config;
   ProgressMap progress;
   Votes votes;
+  bool both_majorities = true;  // Switches
 
   Progress* find(NodeId id);
   const Progress* find(NodeId id) const;
 
-  Index acked(const AckedBy& by) const { return joint_acked(config.incoming, config.outgoing, by); }
+  Index acked(const AckedBy& by) const { return joint_acked(config.incoming, outgoing(), by); }
   Index committed() const;  // greatest index that a quorum stores
   // The first answer of a node counts.
   VoteResult record_vote(NodeId id, bool granted);
   // A quorum answered since the last check. Starts the next period: all but `self` count as silent.
   bool check_quorum_active(NodeId self);
+
+ private:
+  const NodeSet& outgoing() const;
 };
 
 }  // namespace pgraft::raft

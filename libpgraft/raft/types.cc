@@ -31,6 +31,10 @@ const char* message_type_name(MessageType type) {
     case MessageType::kTransferLeader: return "transfer_leader";
     case MessageType::kReadIndex: return "read_index";
     case MessageType::kReadIndexResponse: return "read_index_response";
+    case MessageType::kStorageAppend: return "storage_append";
+    case MessageType::kStorageAppendResponse: return "storage_append_response";
+    case MessageType::kStorageApply: return "storage_apply";
+    case MessageType::kStorageApplyResponse: return "storage_apply_response";
   }
   return "unknown";
 }

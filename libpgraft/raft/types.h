@@ -21,6 +21,9 @@ using Incarnation =
     std::uint64_t;  // random, made with a node's Raft state; 0 is "not known" (rule 10)
 
 inline constexpr NodeId kNoNode = 0;
+// Where storage work goes, as receivers of kStorageAppend and kStorageApply. No node has these ids.
+inline constexpr NodeId kAppendThread = ~std::uint64_t{0};
+inline constexpr NodeId kApplyThread = kAppendThread - 1;
 
 enum class EntryType : std::uint8_t { kNormal = 0, kConfChange = 1 };
 
@@ -116,6 +119,12 @@ enum class MessageType : std::uint8_t {
   kTransferLeader,  // a transfer request forwarded to the leader; `index` is the id of the target
   kReadIndex,       // a read request forwarded to the leader
   kReadIndexResponse,
+  // The rest never leaves the process (Config::async_storage_writes): what is to be written or
+  // applied, and the report that it is done.
+  kStorageAppend,  // `responses` are due once entries, snapshot and hard state are durable
+  kStorageAppendResponse,
+  kStorageApply,  // `responses` are due once the entries are applied
+  kStorageApplyResponse,
 };
 const char* message_type_name(MessageType type);
 
@@ -135,11 +144,15 @@ struct Message {
       0;  // kAppendResponse: where the follower's log may match (conflict back-up by term)
   bool transfer = false;  // vote requests: campaign by leader transfer, leader stickiness is waived
   std::string context;    // read index
-  std::shared_ptr<const Snapshot> snapshot;  // kSnapshot only; immutable
+  std::shared_ptr<const Snapshot> snapshot;  // kSnapshot and storage only; immutable
   Incarnation from_incarnation = 0;
   Incarnation to_incarnation = 0;  // a receiver of another incarnation drops the message (rule 10)
   std::uint64_t stamp = 0;  // sender's tick count at kHeartbeat / kAppend, echoed in the response:
                             // measures the lease without clocks
+  // kStorageAppend: `term` (0: the hard state has not changed), `vote` and `commit` are the hard
+  // state to be stored.
+  NodeId vote = kNoNode;
+  std::vector<Message> responses;
 };
 
 }  // namespace pgraft::raft
