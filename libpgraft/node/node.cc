@@ -17,6 +17,8 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds kLeastTick{10};
+// Entries on their way to one member, in its queues and before its disk.
+constexpr std::uint64_t kMaxInflightBytes = 32u << 20;
 
 Status out_of_range(const std::string& setting, const std::string& allowed) {
   return {Code::kInvalidArgument, setting + " must be " + allowed};
@@ -164,6 +166,13 @@ Status NodeImpl::open() {
   Result<std::unique_ptr<storage::LogStore>> store = storage::open_leveldb_store(directory);
   if (!store) return store.status();
   store_ = std::move(store).value();
+  writer_ = std::make_unique<ThreadedLogWriter>(store_.get(), [this] {
+    {
+      const std::lock_guard lock(queue_mutex_);
+      written_ = true;
+    }
+    queue_wake_.notify_one();
+  });
   if (Status s = create_replica(); !s) return s;
   if (Status s = settle_cluster_id(); !s) return s;
 
@@ -191,6 +200,7 @@ Replica::Options NodeImpl::replica_options() const {
   options.raft.incarnation = identity_.incarnation;
   options.raft.election_ticks = election_ticks_;
   options.raft.heartbeat_ticks = heartbeat_ticks_;
+  options.raft.max_inflight_bytes = kMaxInflightBytes;
   options.raft.seed = config_.seed != 0 ? config_.seed : random_id();
   const auto& rejoin = binding_.rejoin;
   if (rejoin && rejoin->state == RejoinState::kCatchingUp) {
@@ -203,7 +213,7 @@ Replica::Options NodeImpl::replica_options() const {
 
 Status NodeImpl::create_replica() {
   Result<std::unique_ptr<Replica>> made =
-      Replica::create(replica_options(), store_.get(), this, this);
+      Replica::create(replica_options(), store_.get(), writer_.get(), this, this);
   if (!made) return made.status();
   if (replica_) (*made)->observe(replica_->database());
   const std::unique_lock lock(machine_mutex_);
@@ -247,6 +257,7 @@ void NodeImpl::stop() {
     const std::unique_lock lock(machine_mutex_);
     replica_->stop();  // what still waits is told
   }
+  writer_.reset();
   store_.reset();
 }
 

@@ -75,6 +75,9 @@ class Node {
   virtual void remove_node(raft::NodeId id, Completion done) = 0;
   virtual void transfer_leadership(raft::NodeId to, Completion done) = 0;  // 0: the best one
   virtual void propose(state::Operation operation, Completion done) = 0;
+  // Completes once everything that was committed when it was asked is applied here (thesis 6.4): a
+  // kv_get() after it is linearizable. kTimeout: no leader confirmed it, nothing was read.
+  virtual void read_barrier(Completion done) = 0;
   virtual Result<std::string> kv_get(
       const std::string& key) const = 0;  // local, as applied here; kNotFound
 

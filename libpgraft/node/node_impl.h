@@ -65,6 +65,7 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   void remove_node(raft::NodeId id, Completion done) override;
   void transfer_leadership(raft::NodeId to, Completion done) override;
   void propose(state::Operation operation, Completion done) override;
+  void read_barrier(Completion done) override;
   Result<std::string> kv_get(const std::string& key) const override;
   void observe(const failover::DatabaseView& view) override;
   transport::ClusterStatus status() const override;
@@ -127,6 +128,7 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   transport::Identity identity() const;
   state::Member self() const;
   void publish_status();
+  void answer_inits();
   std::string state_name() const;
   std::string phase() const;
 
@@ -139,6 +141,7 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   std::uint16_t port_ = 0;
 
   std::unique_ptr<storage::LogStore> store_;  // (loop)
+  std::unique_ptr<LogWriter> writer_;         // (loop)
   std::unique_ptr<Replica> replica_;          // (loop)
   std::unique_ptr<transport::Transport> transport_;
   IdentityFile identity_;                              // (loop) as in the file
@@ -150,8 +153,8 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   // answered; and the cluster that a node without one was greeted from. Neither is stored.
   std::map<raft::NodeId, transport::PeerAddress> strangers_;
   std::uint64_t greeted_cluster_id_ = 0;
-  std::vector<Task> after_step_;  // (loop)
-  Clock::time_point next_tick_;   // (loop)
+  std::vector<Completion> inits_;  // (loop) answered when this node leads the cluster it made
+  Clock::time_point next_tick_;    // (loop)
   std::deque<Clock::time_point>
       tick_times_;                // (loop) of the newest ticks, the last one is now_ticks()
   bool lease_published_ = false;  // (loop)
@@ -171,6 +174,7 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   std::size_t queued_messages_ = 0;
   std::size_t queued_bytes_ = 0;
   std::optional<failover::DatabaseView> newest_view_;
+  bool written_ = false;  // the log writer has news
   bool stopping_ = false;
 
   std::atomic<bool> is_member_{false};

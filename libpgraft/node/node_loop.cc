@@ -119,7 +119,9 @@ void NodeImpl::observe(const failover::DatabaseView& view) {
 std::deque<NodeImpl::Task> NodeImpl::wait_for_work(Clock::time_point until) {
   std::deque<Task> work;
   std::unique_lock lock(queue_mutex_);
-  queue_wake_.wait_until(lock, until, [&] { return stopping_ || newest_view_ || !queue_.empty(); });
+  queue_wake_.wait_until(lock, until,
+                         [&] { return stopping_ || written_ || newest_view_ || !queue_.empty(); });
+  written_ = false;
   if (newest_view_ && replica_) {
     work.push_back([this, view = std::move(*newest_view_)] { replica_->observe(view); });
     newest_view_.reset();
@@ -162,6 +164,7 @@ void NodeImpl::run() {
     left.swap(queue_);
   }
   if (failed_) failed_ = Status(Code::kUnavailable, "the node is stopping");
+  answer_inits();
   for (Task& task : left) task();
 }
 
@@ -182,7 +185,16 @@ void NodeImpl::step(std::deque<Task>& work) {
   } else {
     publish_status();
   }
-  for (const Task& task : std::exchange(after_step_, {})) task();
+  answer_inits();
+}
+
+void NodeImpl::answer_inits() {
+  if (inits_.empty()) return;
+  const bool leads = std::as_const(*replica_).raft().own_term_applied();
+  if (failed_ && !leads) return;
+  for (const Completion& done : std::exchange(inits_, {})) {
+    done(failed_, failed_ ? identity_.cluster_id : 0);
+  }
 }
 
 void NodeImpl::tick_due() {
@@ -205,8 +217,9 @@ void NodeImpl::tick_due() {
 
 // rule 11
 void NodeImpl::keep_healthy_lead() {
-  if (host_ == nullptr || replica_->raft().role() != raft::Role::kLeader || host_->healthy())
-    return;
+  if (replica_->raft().role() != raft::Role::kLeader) return;
+  const bool healthy = (host_ == nullptr || host_->healthy()) && !replica_->is_disk_stalled();
+  if (healthy) return;
   replica_->raft().step_down(kHoldOffElections * election_ticks_);
 }
 
@@ -283,6 +296,8 @@ void NodeImpl::state_changed(const state::StateMachine& machine, const raft::Con
   if (Status s = write_files(machine); !s) write_failed_ = s;
   connect_members(machine);
   if (host_ != nullptr) host_->state_changed(machine, conf);
+  // Whoever is told next that a change is done must find it in the status.
+  if (replica_) publish_status();
 }
 
 Status NodeImpl::write_files(const state::StateMachine& machine) {

@@ -15,18 +15,17 @@ std::string node(raft::NodeId id) { return "node " + std::to_string(id); }
 
 void NodeImpl::init(Completion done) {
   post_request(std::move(done), [this](Completion done) {
-    const Status made = make_cluster();
-    // Answered when the node leads.
-    after_step_.push_back([this, made, done = std::move(done)] {
-      const Status s = made && !failed_ ? failed_ : made;
-      done(s, s ? identity_.cluster_id : 0);
-    });
+    if (Status made = make_cluster(); !made) return done(made, 0);
+    inits_.push_back(std::move(done));
   });
 }
 
 Status NodeImpl::make_cluster() {
   if (identity_.cluster_id != 0 || greeted_cluster_id_ != 0 || !store_->is_blank()) {
     return {Code::kFailedPrecondition, "this node is part of a cluster already"};
+  }
+  if (replica_->is_writing()) {
+    return {Code::kUnavailable, "another node talks to this one: is it being added to a cluster?"};
   }
   // The file first: what the log says must never be unknown to what reads files
   // (settle_cluster_id() mends a crash in between).
@@ -118,6 +117,11 @@ void NodeImpl::propose(state::Operation operation, Completion done) {
   post_request(std::move(done), [this, shared](Completion done) {
     replica_->propose(std::move(*shared), std::move(done));
   });
+}
+
+void NodeImpl::read_barrier(Completion done) {
+  post_request(std::move(done),
+               [this](Completion done) { replica_->read_barrier(std::move(done)); });
 }
 
 Result<std::string> NodeImpl::kv_get(const std::string& key) const {

@@ -59,15 +59,26 @@ void append_new(std::vector<T>* to, const std::vector<T>& from) {
   }
 }
 
+// The id of a read: the context of read_index().
+std::optional<std::uint64_t> decode_read(const std::string& context) {
+  std::uint64_t id = 0;
+  const char* end = context.data() + context.size();
+  const auto parsed = std::from_chars(context.data(), end, id);
+  if (parsed.ec != std::errc() || parsed.ptr != end) return std::nullopt;
+  return id;
+}
+
 bool holds(const std::vector<raft::NodeId>& ids, raft::NodeId id) {
   return std::find(ids.begin(), ids.end(), id) != ids.end();
 }
 
 }  // namespace
 
-Replica::Replica(const Options& options, storage::LogStore* store, Outbox* outbox, Host* host)
+Replica::Replica(const Options& options, storage::LogStore* store, LogWriter* writer,
+                 Outbox* outbox, Host* host)
     : options_(options),
       store_(store),
+      writer_(writer),
       outbox_(outbox),
       host_(host),
       controller_(options.failover) {}
@@ -75,8 +86,9 @@ Replica::Replica(const Options& options, storage::LogStore* store, Outbox* outbo
 Replica::~Replica() = default;
 
 Result<std::unique_ptr<Replica>> Replica::create(const Options& options, storage::LogStore* store,
-                                                 Outbox* outbox, Host* host) {
+                                                 LogWriter* writer, Outbox* outbox, Host* host) {
   Options complete = options;
+  complete.raft.async_storage_writes = true;
   complete.failover.self = options.raft.id;
   complete.failover.election_ticks = options.raft.election_ticks;
   const Result<std::uint64_t> bound = stored_number(*store, kBoundKey, 0);
@@ -90,7 +102,7 @@ Result<std::unique_ptr<Replica>> Replica::create(const Options& options, storage
   const Result<raft::LogReader::InitialState> initial = store->initial_state();
   if (!initial) return initial.status();
 
-  std::unique_ptr<Replica> replica(new Replica(complete, store, outbox, host));
+  std::unique_ptr<Replica> replica(new Replica(complete, store, writer, outbox, host));
   if (*snapshot && !(*snapshot)->empty()) {
     if (Status s = restore_from(**snapshot, &replica->machine_); !s) return s;
     replica->snapshot_index_ = (*snapshot)->meta.index;
@@ -135,7 +147,10 @@ Status Replica::bootstrap(storage::LogStore* store, const state::Member& self,
 
 void Replica::tick() {
   raft_->tick();
-  requests_->expire(raft_->now_ticks());
+  const std::uint64_t now = raft_->now_ticks();
+  requests_->expire(now);
+  const auto again = static_cast<std::uint64_t>(options_.raft.election_ticks);
+  for (const std::uint64_t id : requests_->unconfirmed_reads(now, again)) ask_to_read(id);
 }
 
 void Replica::receive(const raft::Message& message) {
@@ -184,6 +199,7 @@ bool Replica::is_voter(raft::NodeId id) const {
 
 Status Replica::process() {
   if (!failed_) return failed_;
+  flush_proposals();
   do {
     failed_ = drain_ready();
     if (failed_) failed_ = update_controller();
@@ -194,62 +210,110 @@ Status Replica::process() {
                                                         "): the outcome is unknown"));
     }
     requests_->deliver();
+    flush_proposals();  // a completion may have asked for more
   } while (failed_ && raft_->has_ready());
   return failed_;
 }
 
 Status Replica::drain_ready() {
-  while (raft_->has_ready()) {
-    raft::Ready ready = raft_->ready();
-    std::optional<state::StateMachine> restored;
-    if (Status s = persist(ready, &restored); !s) return s;
-    for (raft::Message& message : ready.messages) outbox_->send(std::move(message));
-    if (restored || !ready.committed_entries.empty()) host_->applying();
-    if (restored) {
-      machine_ = std::move(*restored);
-      conf_ = ready.snapshot->meta.conf;
-      snapshot_index_ = ready.snapshot->meta.index;
-      changed_ = true;
-    }
-    Status applied;
-    for (const raft::Entry& entry : ready.committed_entries) {
-      applied = apply(entry);
-      if (!applied) break;
-    }
-    if (restored || !ready.committed_entries.empty()) host_->applied();
-    if (!applied) return applied;
-    raft_->advance();
+  for (;;) {
+    if (Status s = take_written(); !s) return s;
+    if (!raft_->has_ready()) break;
+    if (Status s = hand_out(raft_->ready()); !s) return s;
     if (Status s = save_snapshot_if_due(); !s) return s;
   }
+  requests_->settle_reads(machine_.applied_index());
   report_changes();
   return Status::ok();
 }
 
-Status Replica::persist(const raft::Ready& ready, std::optional<state::StateMachine>* restored) {
-  if (ready.snapshot) {
-    // Read before it is written: what can't be restored, or is another cluster's, must not replace
-    // what is here.
-    restored->emplace();
-    (*restored)->set_cluster_id(machine_.cluster_id());
-    if (Status s = restore_from(*ready.snapshot, &**restored); !s) return s;
+// What waited for its write: the term counts, a snapshot is restored, votes and acknowledgements
+// leave.
+Status Replica::take_written() {
+  std::vector<raft::Message> written;
+  if (Status s = writer_->take_written(&written); !s) return s;
+  for (raft::Message& write : written) {
+    writes_.pop_front();
+    term_ = std::max(term_, write.term);
+    if (write.snapshot) restore(*write.snapshot);
+    for (raft::Message& response : write.responses) {
+      if (response.to == options_.raft.id) {
+        raft_->complete(response);
+      } else {
+        outbox_->send(std::move(response));
+      }
+    }
   }
-  const raft::Term term = ready.hard_state ? ready.hard_state->term : term_;
-  if (term > term_)
-    close_for(term);  // rule 2: before the term is durable or any message of it is sent
-  if (!ready.hard_state && ready.entries.empty() && !ready.snapshot) return Status::ok();
-  storage::WriteBatch batch;
-  batch.hard_state =
-      ready.hard_state;  // with its commit index no later than the entries it came with (rule 8)
-  batch.entries = ready.entries;
-  batch.snapshot = ready.snapshot.get();
-  batch.sync = ready.must_sync;
-  if (Status s = store_->write(batch); !s) return s.with_context("could not persist");
-  term_ = std::max(term_, term);
   return Status::ok();
 }
 
+Status Replica::hand_out(raft::Ready ready) {
+  // rule 2: before the term is durable or any message of it is sent
+  if (raft_->term() > closed_term_) close_for(raft_->term());
+  for (raft::Message& message : ready.messages) {
+    Status s;
+    if (message.to == raft::kAppendThread) {
+      s = write(std::move(message), ready.must_sync);
+    } else if (message.to == raft::kApplyThread) {
+      s = apply(message);
+    } else {
+      outbox_->send(std::move(message));
+    }
+    if (!s) return s;
+  }
+  for (const raft::ReadState& read : ready.read_states) {
+    if (const auto id = decode_read(read.context)) requests_->confirm_read(*id, read.index);
+  }
+  return Status::ok();
+}
+
+Status Replica::write(raft::Message write, bool sync) {
+  if (write.snapshot) {
+    // Read before it is written: what can't be restored, or is another cluster's, must not replace
+    // what is here.
+    state::StateMachine restored;
+    restored.set_cluster_id(machine_.cluster_id());
+    if (Status s = restore_from(*write.snapshot, &restored); !s) return s;
+    restoring_.insert_or_assign(write.snapshot->meta.index, std::move(restored));
+  }
+  writes_.push_back(raft_->now_ticks());
+  writer_->append(std::move(write), sync);
+  return Status::ok();
+}
+
+void Replica::restore(const raft::Snapshot& snapshot) {
+  const auto restored = restoring_.find(snapshot.meta.index);
+  if (restored == restoring_.end()) return;
+  host_->applying();
+  machine_ = std::move(restored->second);
+  host_->applied();
+  restoring_.erase(restored);
+  conf_ = snapshot.meta.conf;
+  snapshot_index_ = snapshot.meta.index;
+  changed_ = true;
+}
+
+bool Replica::is_disk_stalled() const {
+  return !writes_.empty() && raft_->now_ticks() - writes_.front() >
+                                 static_cast<std::uint64_t>(options_.raft.election_ticks);
+}
+
 void Replica::close_for(raft::Term term) {
+  closed_term_ = term;
   if (options_.with_database) host_->close(controller_.enter_term(term));
+}
+
+Status Replica::apply(const raft::Message& work) {
+  host_->applying();
+  Status applied;
+  for (const raft::Entry& entry : work.entries) {
+    applied = apply(entry);
+    if (!applied) break;
+  }
+  host_->applied();
+  if (!applied) return applied;
+  for (const raft::Message& response : work.responses) raft_->complete(response);
+  return Status::ok();
 }
 
 Status Replica::apply(const raft::Entry& entry) {
@@ -290,11 +354,9 @@ Status Replica::save_snapshot_if_due() {
   }
   const Result<raft::Term> term = store_->term(applied);
   if (!term) return term.status().with_context("could not take a snapshot");
-  const raft::Snapshot snapshot{{applied, *term, conf_}, machine_.snapshot()};
+  raft::Snapshot snapshot{{applied, *term, conf_}, machine_.snapshot()};
   const raft::Index kept = applied > options_.keep_tail ? applied - options_.keep_tail + 1 : 1;
-  if (Status s = store_->save_snapshot(snapshot, std::max(kept, store_->first_index())); !s) {
-    return s.with_context("could not save a snapshot");
-  }
+  writer_->save(std::move(snapshot), std::max(kept, store_->first_index()));
   snapshot_index_ = applied;
   return Status::ok();
 }
@@ -340,6 +402,9 @@ Status Replica::update_controller() {
   // A removed node's controller goes on: it takes back what it allowed. One that never was a member
   // has nothing to decide.
   if (!is_member() && machine_.applied_index() == 0) return Status::ok();
+  // rule 2, close, persist, send: a report of a term that a crash could take back would promise
+  // what this node no longer knows.
+  if (options_.durable_term_first && raft_->term() != term_) return Status::ok();
   const failover::RaftView view = raft_view();
   const failover::PromotionView promotions = machine_.promotion_view(view.term);
   const failover::Controller::Outputs out =

@@ -4,12 +4,15 @@
 // node (threads, LevelDB, TCP, PostgreSQL) and the simulator (virtual time, simulated disks, a
 // model of PostgreSQL) run the same code. One thread owns it.
 //
-// process() does, until nothing is left: ready -> [new term: host closes the gate] -> persist ->
-// send -> apply -> advance, then one controller update whose requests are carried out in order and
-// whose orders go to the host.
+// The disk works beside it (LogWriter): the leader replicates while its own disk writes. process()
+// does, until nothing is left: take what has been written, and give the answers that were due then;
+// ready -> [new term: host closes the gate] -> hand out writes, send, apply what is committed and
+// durable here; then one controller update, once the term is durable, whose requests are carried
+// out in order and whose orders go to the host.
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -19,6 +22,7 @@
 
 #include "libpgraft/base/status.h"
 #include "libpgraft/failover/controller.h"
+#include "libpgraft/node/log_writer.h"
 #include "libpgraft/raft/raw_node.h"
 #include "libpgraft/state/state_machine.h"
 #include "libpgraft/storage/log_store.h"
@@ -66,11 +70,13 @@ class Replica {
         5000;  // entries kept behind a snapshot for followers that are just behind
     int request_timeout_ticks =
         500;  // a request that is not applied by then completes with kTimeout ("outcome unknown")
+    bool durable_term_first = true;  // rule 2: a negative control's, see update_controller()
   };
 
-  // The store, outbox and host must outlive it. Rebuilds the state machine from the store.
+  // The store, its writer, outbox and host must outlive it. Rebuilds the state machine from the
+  // store. The writer must have nothing under way.
   static Result<std::unique_ptr<Replica>> create(const Options& options, storage::LogStore* store,
-                                                 Outbox* outbox, Host* host);
+                                                 LogWriter* writer, Outbox* outbox, Host* host);
 
   ~Replica();
   Replica(const Replica&) = delete;
@@ -91,10 +97,15 @@ class Replica {
       raft::NodeId id);  // connection reset or refused; campaigns staggered by rank (see .cc)
   void snapshot_sent(raft::NodeId id, bool ok);
 
+  // When the writer has news, only process() is due.
+
   // Requests. Completions are called from process(), exactly once, or from the destructor with
   // kUnavailable. Not the leader: kNotLeader naming it (kv and log operations are forwarded by Raft
   // and need no leader here).
   void propose(state::Operation operation, Completion done);
+  // Completes once this node's state machine holds everything that was committed when it was asked
+  // (thesis 6.4): what is read here from then on is linearizable. `value`: the index.
+  void read_barrier(Completion done);
   void add_member(const state::Member& member,
                   Completion done);  // as a learner; becomes a voter when its WAL has caught up
                                      // (rule 8); without a database when its log has
@@ -115,20 +126,31 @@ class Replica {
   const failover::Controller& controller() const { return controller_; }
   const failover::DatabaseView& database() const { return database_; }
   Status check_leads() const;  // ok when this node leads; else who does, or why nobody does
-  bool is_member() const;      // the applied configuration holds this node
+  // Writes are under way.
+  bool is_writing() const { return !writes_.empty(); }
+  // The disk has not done the oldest write for longer than an election timeout (rule 11).
+  bool is_disk_stalled() const;
+  bool is_member() const;  // the applied configuration holds this node
   const raft::ConfState& conf() const { return conf_; }  // as applied
   // Ticks (raft().now_ticks()) at which the current leader lease began; 0: none. The lease lasts
   // election_ticks from there.
   std::uint64_t lease_start_tick() const { return raft_->quorum_ack_tick(); }
 
  private:
-  Replica(const Options& options, storage::LogStore* store, Outbox* outbox, Host* host);
+  Replica(const Options& options, storage::LogStore* store, LogWriter* writer, Outbox* outbox,
+          Host* host);
   class Requests;
 
   // process(), from the inside out.
   Status drain_ready();
-  Status persist(const raft::Ready& ready, std::optional<state::StateMachine>* restored);
+  Status take_written();
+  Status hand_out(raft::Ready ready);
+  Status write(raft::Message write, bool sync);
+  void restore(const raft::Snapshot& snapshot);
+  Status apply(const raft::Message& work);
   Status apply(const raft::Entry& entry);
+  void flush_proposals();
+  void ask_to_read(std::uint64_t id);
   Status save_snapshot_if_due();
   void close_for(raft::Term term);
   void report_changes();
@@ -150,6 +172,7 @@ class Replica {
 
   Options options_;
   storage::LogStore* store_;
+  LogWriter* writer_;
   Outbox* outbox_;
   Host* host_;
   std::unique_ptr<raft::RawNode> raft_;
@@ -157,10 +180,18 @@ class Replica {
   failover::Controller controller_;
   failover::DatabaseView database_;
   std::unique_ptr<Requests> requests_;
-  raft::ConfState conf_;            // as applied
-  raft::Term term_ = 0;             // highest one persisted
-  raft::Index snapshot_index_ = 0;  // of the newest snapshot in the store
-  bool changed_ = true;             // the host has not seen the newest members or promotions
+  raft::ConfState conf_;              // as applied
+  raft::Term term_ = 0;               // highest one persisted
+  raft::Term closed_term_ = 0;        // highest one that the host has closed for
+  std::deque<std::uint64_t> writes_;  // ticks at which those under way were handed out
+  std::map<raft::Index, state::StateMachine> restoring_;  // from snapshots being written
+  struct Proposal {
+    std::uint64_t request = 0;
+    std::string command;
+  };
+  std::vector<Proposal> proposals_;  // since the last process()
+  raft::Index snapshot_index_ = 0;   // of the newest snapshot in the store
+  bool changed_ = true;              // the host has not seen the newest members or promotions
   std::map<raft::NodeId, std::uint64_t> heard_tick_;  // last message of each node
   Status failed_;
 };

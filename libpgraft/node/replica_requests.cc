@@ -1,5 +1,6 @@
 // The replica's requests: what callers ask for, what is refused and why.
 #include <algorithm>
+#include <utility>
 
 #include "libpgraft/node/replica.h"
 #include "libpgraft/node/requests.h"
@@ -28,10 +29,42 @@ void Replica::propose(state::Operation operation, Completion done) {
   if (!refused) return requests_->finish(std::move(done), refused);
 
   const std::uint64_t request = requests_->add_command(std::move(done), raft_->now_ticks());
-  const Status s =
-      raft_->propose(state::encode_command({options_.raft.id, request, std::move(operation)}));
-  if (!s) requests_->settle_command(request, s, 0);
+  proposals_.push_back(
+      {request, state::encode_command({options_.raft.id, request, std::move(operation)})});
 }
+
+// What came in together goes into the log together: one message to each member, one write.
+void Replica::flush_proposals() {
+  std::vector<Proposal> waiting = std::exchange(proposals_, {});
+  for (std::size_t next = 0; next < waiting.size();) {
+    const std::size_t first = next;
+    std::vector<std::string> group;
+    std::uint64_t bytes = 0;
+    do {
+      bytes += waiting[next].command.size();
+      group.push_back(std::move(waiting[next++].command));
+    } while (next < waiting.size() &&
+             bytes + waiting[next].command.size() <= options_.raft.max_size_per_msg);
+    const Status s = raft_->propose(std::move(group));
+    for (std::size_t i = first; i < next && !s; ++i) {
+      requests_->settle_command(waiting[i].request, s, 0);
+    }
+  }
+}
+
+void Replica::read_barrier(Completion done) {
+  Status refused = check_part_of_cluster();
+  if (refused && requests_->full()) {
+    refused = Status(Code::kResourceExhausted,
+                     std::to_string(Requests::kMaxWaiting) + " requests are waiting already");
+  }
+  if (refused && raft_->leader() == raft::kNoNode) refused = no_leader();
+  if (!refused) return requests_->finish(std::move(done), refused);
+  ask_to_read(requests_->add_read(std::move(done), raft_->now_ticks()));
+}
+
+// Without a leader now it is asked again later, and times out in the end.
+void Replica::ask_to_read(std::uint64_t id) { (void)raft_->read_index(std::to_string(id)); }
 
 void Replica::add_member(const state::Member& member, Completion done) {
   Status refused = state::validate(member);

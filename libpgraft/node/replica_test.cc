@@ -100,6 +100,7 @@ struct TestNode : Outbox, Host {
   failover::Orders newest_orders;
   raft::ConfState newest_conf;
   bool in_apply = false;
+  std::unique_ptr<HeldLogWriter> writer;
   std::unique_ptr<Replica> replica;
 };
 
@@ -143,7 +144,8 @@ class ReplicaTest : public testing::Test {
   void start(TestNode& node) {
     node.replica.reset();
     node.out.clear();
-    auto made = Replica::create(options(node), node.store.get(), &node, &node);
+    node.writer = std::make_unique<HeldLogWriter>(node.store.get());
+    auto made = Replica::create(options(node), node.store.get(), node.writer.get(), &node, &node);
     ASSERT_TRUE(made) << made.status().to_string();
     node.replica = std::move(made).value();
     process(node);

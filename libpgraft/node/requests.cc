@@ -18,6 +18,8 @@ Replica::Requests::~Requests() {
 void Replica::Requests::abandon(const Status& why) {
   for (auto& [request, waiting] : commands_) finish(std::move(waiting.done), why);
   commands_.clear();
+  for (auto& [id, read] : reads_) finish(std::move(read.done), why);
+  reads_.clear();
   if (membership_) settle_membership(why, 0);
   if (transfer_) settle_transfer(why, 0);
 }
@@ -34,6 +36,44 @@ void Replica::Requests::settle_command(std::uint64_t request, const Status& stat
   if (found == commands_.end()) return;  // timed out before
   finish(std::move(found->second.done), status, value);
   commands_.erase(found);
+}
+
+std::uint64_t Replica::Requests::add_read(Completion done, std::uint64_t now) {
+  const std::uint64_t id = next_++;
+  reads_.emplace(id, Read{std::move(done), now + timeout_ticks_, now, std::nullopt});
+  return id;
+}
+
+void Replica::Requests::confirm_read(std::uint64_t id, raft::Index index) {
+  const auto found = reads_.find(id);
+  // Asked twice, the first answer will do: it is of a time after the question.
+  if (found != reads_.end() && !found->second.index) found->second.index = index;
+}
+
+void Replica::Requests::settle_read(std::uint64_t id, const Status& status) {
+  const auto found = reads_.find(id);
+  if (found == reads_.end()) return;
+  finish(std::move(found->second.done), status, found->second.index.value_or(0));
+  reads_.erase(found);
+}
+
+void Replica::Requests::settle_reads(raft::Index applied) {
+  for (auto it = reads_.begin(); it != reads_.end();) {
+    const auto next = std::next(it);
+    if (it->second.index && *it->second.index <= applied) settle_read(it->first, Status::ok());
+    it = next;
+  }
+}
+
+std::vector<std::uint64_t> Replica::Requests::unconfirmed_reads(std::uint64_t now,
+                                                                std::uint64_t age) {
+  std::vector<std::uint64_t> ids;
+  for (auto& [id, read] : reads_) {
+    if (read.index || now < read.asked + age) continue;
+    read.asked = now;
+    ids.push_back(id);
+  }
+  return ids;
 }
 
 void Replica::Requests::set_membership(const raft::ConfChangeSingle& change, Completion done,
@@ -62,6 +102,10 @@ void Replica::Requests::finish(Completion done, Status status, std::uint64_t val
 void Replica::Requests::expire(std::uint64_t now) {
   while (!commands_.empty() && commands_.begin()->second.deadline <= now) {
     settle_command(commands_.begin()->first, outcome_unknown(), 0);
+  }
+  while (!reads_.empty() && reads_.begin()->second.deadline <= now) {
+    settle_read(reads_.begin()->first,
+                Status(Code::kTimeout, "no leader confirmed the read in time: ask again"));
   }
   if (membership_ && membership_->deadline <= now) settle_membership(outcome_unknown(), 0);
   if (transfer_ && transfer_->deadline <= now) settle_transfer(outcome_unknown(), 0);

@@ -25,9 +25,19 @@ class Replica::Requests {
   ~Requests();
 
   static constexpr std::size_t kMaxWaiting = 65536;
-  bool full() const { return commands_.size() >= kMaxWaiting; }
+  bool full() const { return commands_.size() + reads_.size() >= kMaxWaiting; }
   std::uint64_t add_command(Completion done, std::uint64_t now);
   void settle_command(std::uint64_t request, const Status& status, std::uint64_t value);
+
+  // Reads wait for the leader's answer, then for the state machine. Their ids are the contexts of
+  // read_index().
+  std::uint64_t add_read(Completion done, std::uint64_t now);
+  void confirm_read(std::uint64_t id, raft::Index index);
+  void settle_read(std::uint64_t id, const Status& status);
+  void settle_reads(raft::Index applied);
+  // Those that were asked at least `age` ticks ago and have no answer: the question or the answer
+  // may be lost. They count as asked now.
+  std::vector<std::uint64_t> unconfirmed_reads(std::uint64_t now, std::uint64_t age);
 
   struct Membership {
     raft::ConfChangeSingle change;
@@ -57,6 +67,12 @@ class Replica::Requests {
     Completion done;
     std::uint64_t deadline = 0;
   };
+  struct Read {
+    Completion done;
+    std::uint64_t deadline = 0;
+    std::uint64_t asked = 0;
+    std::optional<raft::Index> index;
+  };
   struct Finished {
     Completion done;
     Status status;
@@ -65,6 +81,7 @@ class Replica::Requests {
   std::uint64_t next_;
   const std::uint64_t timeout_ticks_;
   std::map<std::uint64_t, Waiting> commands_;  // deadlines grow with the key
+  std::map<std::uint64_t, Read> reads_;        // likewise
   std::optional<Membership> membership_;
   std::optional<Transfer> transfer_;
   std::vector<Finished> finished_;

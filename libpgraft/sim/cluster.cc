@@ -158,8 +158,10 @@ void Cluster::start_worker(NodeId id) {
   options.failover.abstain_until = node.database->abstain_until();
   options.snapshot_every = options_.snapshot_every;
   options.keep_tail = options_.snapshot_every / 2;
-  Result<std::unique_ptr<node::Replica>> replica =
-      node::Replica::create(options, node.store.get(), node.wire.get(), node.database.get());
+  options.durable_term_first = options_.durable_term_first;
+  node.writer = std::make_unique<node::HeldLogWriter>(node.store.get());
+  Result<std::unique_ptr<node::Replica>> replica = node::Replica::create(
+      options, node.store.get(), node.writer.get(), node.wire.get(), node.database.get());
   PGRAFT_CHECK(replica.is_ok(), replica.status().to_string());
   node.replica = std::move(replica).value();
   node.checked = 0;
@@ -231,6 +233,18 @@ bool Cluster::step(NodeId id, const std::function<bool(DatabaseModel&)>& what) {
 bool Cluster::work(NodeId id) {
   if (!up(id)) return supervise(id);
   return step(id, [](DatabaseModel& database) { return database.work(); });
+}
+
+void Cluster::hold_writes(NodeId id, bool held) {
+  if (!up(id)) return;
+  at(id).writer->hold(held);
+  process(id);
+}
+
+bool Cluster::write_log(NodeId id) {
+  if (!up(id) || !at(id).writer->write_one()) return false;
+  process(id);
+  return true;
 }
 
 NodeId Cluster::rejoin_source(NodeId id) {

@@ -34,6 +34,7 @@ struct ClusterOptions {
   failover::Switches rules;
   HostSwitches host;
   StoreFaults store;
+  bool durable_term_first = true;  // rule 2: reports wait for the term's write
 };
 
 class Cluster final : public World {
@@ -78,6 +79,9 @@ class Cluster final : public World {
   void observe(NodeId id);  // the controller sees its server as it is
   bool step(NodeId id, const std::function<bool(DatabaseModel&)>& what);  // then observes
   bool work(NodeId id);  // DatabaseModel::work(), restarts and rejoins included
+  // The disk of the Raft log: held, it writes only what it is told to. A start ends it.
+  void hold_writes(NodeId id, bool held);
+  bool write_log(NodeId id);  // the oldest write that waits
   void deliver(std::size_t i);
   void drop(std::size_t i);
   void duplicate(std::size_t i) { network_.push_back(network_[i]); }
@@ -120,6 +124,7 @@ class Cluster final : public World {
     std::unique_ptr<storage::LogStore> store;
     std::unique_ptr<DatabaseModel> database;
     std::unique_ptr<Wire> wire;
+    std::unique_ptr<node::HeldLogWriter> writer;
     std::unique_ptr<node::Replica> replica;  // null: down
     std::uint64_t starts = 0;
     raft::Index checked = 0;  // committed entries compared so far

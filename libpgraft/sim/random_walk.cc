@@ -54,6 +54,8 @@ const std::vector<RandomWalk::Action>& RandomWalk::actions() {
       {"membership", 5, &RandomWalk::membership},
       {"transfer", 1, &RandomWalk::transfer},
       {"reset", 2, &RandomWalk::reset},
+      {"hold log", 6, &RandomWalk::hold_log},
+      {"write log", 60, &RandomWalk::write_log},
   };
   return kActions;
 }
@@ -112,6 +114,10 @@ void RandomWalk::crash_worker(NodeId id) {
   if (chance(fault_percent_)) cluster_.crash_worker(id);
 }
 void RandomWalk::start(NodeId id) { cluster_.start(id); }
+
+// A slow disk for a while: what is behind it when the node crashes is lost.
+void RandomWalk::hold_log(NodeId id) { cluster_.hold_writes(id, chance(60)); }
+void RandomWalk::write_log(NodeId id) { cluster_.write_log(id); }
 
 void RandomWalk::partition(NodeId id) {
   if (!chance(fault_percent_)) return;
@@ -266,6 +272,7 @@ bool RandomWalk::recovers(int ticks) {
     if (!cluster_.up(id) && cluster_.database(id).rejoin_pending())
       cluster_.database(id).undo_rejoin();
     cluster_.start(id);
+    cluster_.hold_writes(id, false);
   }
   const auto has_all = [&] {
     const NodeId leader = cluster_.leader();

@@ -70,6 +70,8 @@ class RandomWalk {
   void membership(NodeId id);
   void transfer(NodeId id);
   void reset(NodeId id);
+  void write_log(NodeId id);
+  void hold_log(NodeId id);
 
   std::uint64_t seed_;
   std::mt19937_64 rng_;

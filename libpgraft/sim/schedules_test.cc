@@ -197,6 +197,59 @@ TEST(Schedules, GateClosesBeforeTheTermIsPersisted) {
 }
 
 // PROTOCOL.md, M7: a bare LSN of a diverged standby is ahead of all that the new leader wrote.
+// With storage that works beside the core: node 4 reports its position in a term that a crash takes
+// back. Restarted, it goes on in the term before, and its acknowledgement makes a majority with
+// node 2's, which came before node 2's vote.
+void report_before_the_term_is_durable(Cluster& c) {
+  ASSERT_TRUE(promote(c, 1, {1, 2, 3, 4, 5})) << all(c);
+  hold_streams(c, {2, 3, 4, 5});
+  write(c, 1);
+  replicate(c, 1, 2);
+  const auto disconnect = [](DatabaseModel& d) {
+    d.disconnect();
+    return true;
+  };
+  c.step(4, disconnect);
+  c.step(1, [](DatabaseModel& d) { return d.reap_senders(); });
+  c.hold_writes(4, true);
+  c.campaign(3);  // elected by 2 and 5, promoted by the positions of 4 and 5
+  const auto report_of_2 = [](const Cluster::Envelope& e) {
+    return e.from == 2 && std::holds_alternative<failover::Report>(e.body);
+  };
+  for (int i = 0; i < 20; ++i) {
+    for (std::size_t k = 0; k < c.network().size();) {
+      if (report_of_2(c.network()[k])) {
+        c.drop(k);
+      } else if (c.network()[k].from == 1 || c.network()[k].to == 1) {
+        ++k;
+      } else {
+        c.deliver(k);
+        k = 0;
+      }
+    }
+    for (const NodeId id : {2, 3, 4, 5}) {
+      c.work(id);
+      c.tick(id);
+    }
+  }
+  c.crash(4);
+  c.drop_all();
+  c.start(4);
+  for (int i = 0; i < 5; ++i) {
+    c.tick(1);
+    c.pump({1, 4});
+    c.work(4);
+    c.step(4, [](DatabaseModel& d) { return d.connect(); });
+  }
+  replicate(c, 1, 4);
+}
+
+TEST(Schedules, ATermIsDurableBeforeAPositionIsReportedInIt) {
+  expect_needed(
+      scripted(5), [](ClusterOptions& o) { o.durable_term_first = false; }, "lacks",
+      report_before_the_term_is_durable);
+}
+
 TEST(Schedules, OnlyWalOfThePromotionsTimelineIsAcknowledged) {
   expect_needed(
       scripted(5), [](ClusterOptions& o) { o.rules.current = false; }, "lost",

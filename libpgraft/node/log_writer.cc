@@ -1,0 +1,198 @@
+#include "libpgraft/node/log_writer.h"
+
+#include <pthread.h>
+
+#include <iterator>
+#include <utility>
+
+namespace pgraft::node {
+
+namespace {
+
+// What is put together in one write at most, so that the first of it does not wait for too much of
+// the rest.
+constexpr std::uint64_t kMergedBytesMax = 8u << 20;
+
+bool has_work(const raft::Message& write) {
+  return write.term != 0 || !write.entries.empty() || write.snapshot != nullptr;
+}
+
+}  // namespace
+
+// --- MergedWrite
+
+bool MergedWrite::add(raft::Message* write, bool sync) {
+  // A snapshot replaces the log that the others add to.
+  if (any_ && (write->snapshot || snapshot_)) return false;
+  if (any_ && bytes_ > kMergedBytesMax) return false;
+  any_ = true;
+  sync_ = sync_ || sync;
+  if (write->term != 0) hard_ = raft::HardState{write->term, write->vote, write->commit};
+  snapshot_ = write->snapshot;
+  if (write->entries.empty()) return true;
+  for (const raft::Entry& entry : write->entries) bytes_ += entry.data.size();
+  const raft::Index from = write->entries.front().index;
+  while (!entries_.empty() && entries_.back().index >= from) entries_.pop_back();
+  if (entries_.empty()) {
+    entries_ = std::move(write->entries);
+  } else {
+    entries_.insert(entries_.end(), std::make_move_iterator(write->entries.begin()),
+                    std::make_move_iterator(write->entries.end()));
+  }
+  write->entries.clear();
+  return true;
+}
+
+Status MergedWrite::write_to(storage::LogStore* store) {
+  storage::WriteBatch batch;
+  batch.hard_state = hard_;
+  batch.entries = entries_;
+  batch.snapshot = snapshot_.get();
+  batch.sync = sync_;
+  const bool nothing = !hard_ && entries_.empty() && !snapshot_;
+  return nothing ? Status::ok() : store->write(batch).with_context("could not persist");
+}
+
+// --- DirectLogWriter
+
+void DirectLogWriter::append(raft::Message write, bool sync) {
+  if (!failed_) return;
+  MergedWrite one;
+  one.add(&write, sync);
+  failed_ = one.write_to(store_);
+  if (failed_) written_.push_back(std::move(write));
+}
+
+void DirectLogWriter::save(raft::Snapshot snapshot, raft::Index first_kept) {
+  if (!failed_) return;
+  failed_ = store_->save_snapshot(snapshot, first_kept).with_context("could not save a snapshot");
+}
+
+Status DirectLogWriter::take_written(std::vector<raft::Message>* written) {
+  *written = std::exchange(written_, {});
+  return failed_;
+}
+
+// --- HeldLogWriter
+
+void HeldLogWriter::append(raft::Message write, bool sync) {
+  waiting_.push_back(
+      [this, sync, write = std::move(write)]() mutable { direct_.append(std::move(write), sync); });
+  hold(held_);
+}
+
+void HeldLogWriter::save(raft::Snapshot snapshot, raft::Index first_kept) {
+  waiting_.push_back([this, first_kept, snapshot = std::move(snapshot)]() mutable {
+    direct_.save(std::move(snapshot), first_kept);
+  });
+  hold(held_);
+}
+
+Status HeldLogWriter::take_written(std::vector<raft::Message>* written) {
+  return direct_.take_written(written);
+}
+
+void HeldLogWriter::hold(bool held) {
+  held_ = held;
+  while (!held_ && write_one()) {
+  }
+}
+
+bool HeldLogWriter::write_one() {
+  if (waiting_.empty()) return false;
+  waiting_.front()();
+  waiting_.pop_front();
+  return true;
+}
+
+// --- ThreadedLogWriter
+
+ThreadedLogWriter::ThreadedLogWriter(storage::LogStore* store, std::function<void()> written)
+    : store_(store), on_written_(std::move(written)), thread_(&ThreadedLogWriter::run, this) {}
+
+ThreadedLogWriter::~ThreadedLogWriter() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_one();
+  thread_.join();
+}
+
+void ThreadedLogWriter::append(raft::Message write, bool sync) {
+  if (!has_work(write)) {
+    const std::lock_guard lock(mutex_);
+    if (queue_.empty() && !writing_) {
+      if (failed_) written_.push_back(std::move(write));
+      return;  // the replica asks before it waits
+    }
+  }
+  post(Append{std::move(write), sync});
+}
+
+void ThreadedLogWriter::save(raft::Snapshot snapshot, raft::Index first_kept) {
+  post(Save{std::move(snapshot), first_kept});
+}
+
+void ThreadedLogWriter::post(Work work) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!failed_) return;
+    queue_.push_back(std::move(work));
+    if (writing_) return;  // it looks again when it is done
+  }
+  wake_.notify_one();
+}
+
+Status ThreadedLogWriter::take_written(std::vector<raft::Message>* written) {
+  const std::lock_guard lock(mutex_);
+  *written = std::exchange(written_, {});
+  return failed_;
+}
+
+void ThreadedLogWriter::run() {
+  pthread_setname_np(pthread_self(), "pgraft-log");
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    wake_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
+    if (queue_.empty()) return;
+    std::vector<Work> work = std::exchange(queue_, {});
+    writing_ = true;
+    lock.unlock();
+
+    Status status;
+    for (std::size_t next = 0; next < work.size() && status;) {
+      std::vector<raft::Message> done;
+      if (auto* save = std::get_if<Save>(&work[next])) {
+        status = store_->save_snapshot(save->snapshot, save->first_kept)
+                     .with_context("could not save a snapshot");
+        ++next;
+      } else {
+        MergedWrite merged;
+        for (; next < work.size(); ++next) {
+          auto* append = std::get_if<Append>(&work[next]);
+          if (append == nullptr || !merged.add(&append->write, append->sync)) break;
+          done.push_back(std::move(append->write));
+        }
+        status = merged.write_to(store_);
+      }
+      lock.lock();
+      if (status) {
+        written_.insert(written_.end(), std::make_move_iterator(done.begin()),
+                        std::make_move_iterator(done.end()));
+      } else {
+        failed_ = status;
+      }
+      lock.unlock();
+      on_written_();
+    }
+    lock.lock();
+    writing_ = false;
+    if (!failed_) {
+      queue_.clear();
+      return;
+    }
+  }
+}
+
+}  // namespace pgraft::node
