@@ -621,6 +621,83 @@ TEST_F(ReplicaTest, ASnapshotOfAnotherClusterReplacesNothing) {
   EXPECT_LT((*nodes[1]->store->snapshot())->meta.index, 1000u);
 }
 
+// --- reads
+
+TEST_F(ReplicaTest, AReadBarrierEndsWhenWhatWasCommittedBeforeItIsApplied) {
+  make_cluster(3);
+  for (raft::NodeId id : {1, 2, 3}) {
+    put(*nodes[1], "key", std::to_string(id));
+    Answer read;
+    nodes[id]->replica->read_barrier(read.completion());
+    process(*nodes[id]);
+    ASSERT_TRUE(tick_until([&] { return read.times == 1; }));
+    EXPECT_TRUE(read.status) << read.status.to_string();
+    EXPECT_EQ(nodes[id]->replica->machine().kv().at("key"), std::to_string(id));
+    EXPECT_LE(read.value, nodes[id]->replica->machine().applied_index());
+  }
+}
+
+TEST_F(ReplicaTest, AReadOnALeaderThatIsCutOffNeverSucceeds) {
+  make_cluster(3);
+  cut = {1};
+  Answer read;
+  nodes[1]->replica->read_barrier(read.completion());
+  process(*nodes[1]);
+  ASSERT_TRUE(tick_until([&] { return read.times == 1; }));
+  EXPECT_EQ(read.status.code(), Code::kTimeout);
+}
+
+TEST_F(ReplicaTest, AReadThatWasLostIsAskedAgain) {
+  make_cluster(3);
+  Answer read;
+  nodes[2]->replica->read_barrier(read.completion());
+  process(*nodes[2]);
+  nodes[2]->out.clear();  // the question
+  ASSERT_TRUE(tick_until([&] { return read.times == 1; }));
+  EXPECT_TRUE(read.status) << read.status.to_string();
+}
+
+// --- the disk beside it
+
+TEST_F(ReplicaTest, ALeaderWhoseDiskStandsStillSaysSo) {
+  make_cluster(3);
+  EXPECT_FALSE(nodes[1]->replica->is_disk_stalled());
+  nodes[1]->writer->hold(true);
+  nodes[1]->replica->propose(state::KvPut{"a", "1"}, [](const Status&, std::uint64_t) {});
+  process(*nodes[1]);
+  EXPECT_TRUE(nodes[1]->replica->is_writing());
+  for (int i = 0; i <= kElectionTicks + 1; ++i) {
+    nodes[1]->replica->tick();
+    process(*nodes[1]);
+    deliver();
+  }
+  EXPECT_TRUE(nodes[1]->replica->is_disk_stalled());
+  EXPECT_EQ(nodes[2]->replica->machine().kv().count("a"), 1u);  // the others went on
+  EXPECT_EQ(nodes[1]->replica->machine().kv().count("a"), 0u);
+  nodes[1]->writer->hold(false);
+  process(*nodes[1]);
+  EXPECT_FALSE(nodes[1]->replica->is_disk_stalled());
+  EXPECT_EQ(nodes[1]->replica->machine().kv().count("a"), 1u);
+}
+
+TEST_F(ReplicaTest, WhatIsProposedTogetherIsOneMessageToEachMember) {
+  make_cluster(3);
+  nodes[1]->out.clear();
+  int done = 0;
+  for (int i = 0; i < 50; ++i) {
+    nodes[1]->replica->propose(state::LogAppend{"x"},
+                               [&](const Status& s, std::uint64_t) { done += s ? 1 : 0; });
+  }
+  process(*nodes[1]);
+  EXPECT_EQ(std::count_if(nodes[1]->out.begin(), nodes[1]->out.end(),
+                          [](const raft::Message& m) {
+                            return m.type == raft::MessageType::kAppend && m.entries.size() == 50;
+                          }),
+            2);
+  deliver();
+  EXPECT_EQ(done, 50);
+}
+
 // --- with a database
 // ------------------------------------------------------------------------------------------
 
