@@ -23,6 +23,7 @@ BELOW = {
     "transport": {"base", "raft", "failover", "state"},
     "node": {"base", "raft", "failover", "state", "storage", "transport"},
     "sim": {"base", "raft", "failover", "state", "storage", "transport", "node"},
+    "fuzz": {"base", "raft", "failover", "state", "storage", "transport", "node"},
 }
 
 # Headers by which the outside world gets in. A clock or a thread in a deciding layer would make

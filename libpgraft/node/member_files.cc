@@ -81,32 +81,35 @@ std::string or_dash(const std::string& text) { return text.empty() ? "-" : text;
 std::string from_dash(const std::string& text) { return text == "-" ? "" : text; }
 
 std::string format_member(const state::Member& m) {
-  return std::to_string(m.id) + " " + std::to_string(m.incarnation) + " " + or_dash(m.name) + " " +
-         or_dash(m.address) + " " + std::to_string(m.port) + " " + or_dash(m.pg_host) + " " +
+  return std::to_string(m.id) + " " + std::to_string(m.incarnation) + " " + m.name + " " +
+         m.address + " " + std::to_string(m.port) + " " + or_dash(m.pg_host) + " " +
          std::to_string(m.pg_port);
 }
 
-std::vector<std::string> words(const std::string& line) {
+// One more than `most` when there are more than that.
+std::vector<std::string> words(const std::string& line, std::size_t most) {
   std::vector<std::string> found;
   std::istringstream in(line);
-  for (std::string word; std::getline(in, word, ' ');) found.push_back(word);
+  for (std::string word; found.size() <= most && std::getline(in, word, ' ');) {
+    found.push_back(word);
+  }
   return found;
 }
 
 bool parse_member(const std::string& line, state::Member* m) {
-  const std::vector<std::string> w = words(line);
+  const std::vector<std::string> w = words(line, 7);
   std::uint64_t port = 0, pg_port = 0;
   if (w.size() != 7 || !parse_number(w[0], ~0ull, &m->id) ||
       !parse_number(w[1], ~0ull, &m->incarnation) || !parse_number(w[4], 65535, &port) ||
       !parse_number(w[6], 65535, &pg_port)) {
     return false;
   }
-  m->name = from_dash(w[2]);
-  m->address = from_dash(w[3]);
+  m->name = w[2];
+  m->address = w[3];
   m->port = static_cast<std::uint16_t>(port);
   m->pg_host = from_dash(w[5]);
   m->pg_port = static_cast<std::uint16_t>(pg_port);
-  return state::validate(*m).is_ok();
+  return state::validate(*m).is_ok() && format_member(*m) == line;  // no stray blanks
 }
 
 // "1@0/3000000 2@0/5000000"; empty: no ancestors.
@@ -120,7 +123,9 @@ std::string format_history(const failover::History& history) {
 }
 
 bool parse_history(const std::string& text, failover::History* history) {
-  for (const std::string& word : words(text)) {
+  std::istringstream in(text);
+  for (std::string word; std::getline(in, word, ' ');) {
+    if (history->size() == state::kMaxHistoryLines) return false;
     const std::size_t at = word.find('@');
     std::uint64_t timeline = 0;
     failover::HistoryLine line;
@@ -132,6 +137,13 @@ bool parse_history(const std::string& text, failover::History* history) {
     history->push_back(line);
   }
   return format_history(*history) == text;  // no stray blanks
+}
+
+template <class T>
+Result<T> read_as(const std::string& path, Result<T> (*parse)(TextReader*)) {
+  Result<TextReader> in = TextReader::open(path);
+  if (!in) return in.status();
+  return parse(&*in);
 }
 
 }  // namespace
@@ -153,8 +165,10 @@ Status write_file_atomically(const std::string& path, const std::string& content
 }
 
 Result<IdentityFile> read_identity(const std::string& data_dir) {
-  Result<TextReader> in = TextReader::open(data_dir + "/identity");
-  if (!in) return in.status();
+  return read_as(data_dir + "/identity", parse_identity);
+}
+
+Result<IdentityFile> parse_identity(TextReader* in) {
   IdentityFile file;
   file.cluster_name = in->text("cluster_name");
   file.cluster_id = in->number<std::uint64_t>("cluster_id");
@@ -170,6 +184,10 @@ Result<IdentityFile> read_identity(const std::string& data_dir) {
 
 Status write_identity(const std::string& data_dir, const IdentityFile& file) {
   if (Status s = make_directories(data_dir); !s) return s;
+  return write_file_atomically(data_dir + "/identity", to_text(file));
+}
+
+std::string to_text(const IdentityFile& file) {
   TextWriter out;
   out.field("cluster_name", file.cluster_name);
   out.field("cluster_id", file.cluster_id);
@@ -177,12 +195,14 @@ Status write_identity(const std::string& data_dir, const IdentityFile& file) {
   out.field("incarnation", file.incarnation);
   out.field("system_identifier", file.system_identifier);
   out.field("binding", file.binding);
-  return write_file_atomically(data_dir + "/identity", out.content());
+  return out.content();
 }
 
 Result<BindingFile> read_binding(const std::string& pgdata) {
-  Result<TextReader> in = TextReader::open(pgdata + "/pgraft.binding");
-  if (!in) return in.status();
+  return read_as(pgdata + "/pgraft.binding", parse_binding);
+}
+
+Result<BindingFile> parse_binding(TextReader* in) {
   BindingFile file;
   file.node_id = in->number<raft::NodeId>("node_id");
   file.incarnation = in->number<raft::Incarnation>("incarnation");
@@ -192,16 +212,22 @@ Result<BindingFile> read_binding(const std::string& pgdata) {
 }
 
 Status write_binding(const std::string& pgdata, const BindingFile& file) {
+  return write_file_atomically(pgdata + "/pgraft.binding", to_text(file));
+}
+
+std::string to_text(const BindingFile& file) {
   TextWriter out;
   out.field("node_id", file.node_id);
   out.field("incarnation", file.incarnation);
   out.field("binding", file.binding);
-  return write_file_atomically(pgdata + "/pgraft.binding", out.content());
+  return out.content();
 }
 
 Result<RejoinFile> read_rejoin(const std::string& data_dir) {
-  Result<TextReader> in = TextReader::open(data_dir + "/rejoin");
-  if (!in) return in.status();
+  return read_as(data_dir + "/rejoin", parse_rejoin);
+}
+
+Result<RejoinFile> parse_rejoin(TextReader* in) {
   RejoinFile file;
   file.state = named<RejoinState>(*in, "state", kStateNames);
   file.mode = named<RejoinMode>(*in, "mode", kModeNames);
@@ -218,6 +244,10 @@ Result<RejoinFile> read_rejoin(const std::string& data_dir) {
 
 Status write_rejoin(const std::string& data_dir, const RejoinFile& file) {
   if (Status s = make_directories(data_dir); !s) return s;
+  return write_file_atomically(data_dir + "/rejoin", to_text(file));
+}
+
+std::string to_text(const RejoinFile& file) {
   TextWriter out;
   out.field("state", kStateNames[static_cast<std::size_t>(file.state)]);
   out.field("mode", kModeNames[static_cast<std::size_t>(file.mode)]);
@@ -228,7 +258,7 @@ Status write_rejoin(const std::string& data_dir, const RejoinFile& file) {
   out.field("target_lsn", format_lsn(file.target.lsn));
   out.field("binding", file.binding);
   out.field("reason", file.reason);
-  return write_file_atomically(data_dir + "/rejoin", out.content());
+  return out.content();
 }
 
 Status request_rejoin(const std::string& data_dir, RejoinFile wanted) {
@@ -253,8 +283,10 @@ Status remove_rejoin(const std::string& data_dir) {
 }
 
 Result<TimelinesFile> read_timelines(const std::string& data_dir) {
-  Result<TextReader> in = TextReader::open(data_dir + "/timelines");
-  if (!in) return in.status();
+  return read_as(data_dir + "/timelines", parse_timelines);
+}
+
+Result<TimelinesFile> parse_timelines(TextReader* in) {
   TimelinesFile file;
   file.max = in->number<failover::Timeline>("max");
   file.current = in->number<failover::Timeline>("current");
@@ -267,18 +299,29 @@ Result<TimelinesFile> read_timelines(const std::string& data_dir) {
 
 Status write_timelines(const std::string& data_dir, const TimelinesFile& file) {
   if (Status s = make_directories(data_dir); !s) return s;
+  return write_file_atomically(data_dir + "/timelines", to_text(file));
+}
+
+std::string to_text(const TimelinesFile& file) {
   TextWriter out;
   out.field("max", file.max);
   out.field("current", file.current);
   out.field("history", format_history(file.history));
-  return write_file_atomically(data_dir + "/timelines", out.content());
+  return out.content();
 }
 
 Result<std::vector<state::Member>> read_members(const std::string& data_dir) {
-  Result<TextReader> in = TextReader::open(data_dir + "/members");
-  if (!in) return in.status();
+  return read_as(data_dir + "/members", parse_members);
+}
+
+Result<std::vector<state::Member>> parse_members(TextReader* in) {
   std::vector<state::Member> members;
-  for (const std::string& line : in->list("member")) {
+  const std::vector<std::string> lines = in->list("member");
+  if (lines.size() > state::kMaxMembers) {
+    in->fail("member", "is there " + std::to_string(lines.size()) + " times, the limit is " +
+                           std::to_string(state::kMaxMembers));
+  }
+  for (const std::string& line : lines) {
     state::Member member;
     if (!parse_member(line, &member)) in->fail("member", "is malformed: " + line);
     members.push_back(std::move(member));
@@ -289,12 +332,16 @@ Result<std::vector<state::Member>> read_members(const std::string& data_dir) {
 
 Status write_members(const std::string& data_dir, const std::vector<state::Member>& members) {
   if (Status s = make_directories(data_dir); !s) return s;
-  TextWriter out;
   for (const state::Member& member : members) {
     if (Status s = state::validate(member); !s) return s;  // blanks would shift the columns
-    out.field("member", format_member(member));
   }
-  return write_file_atomically(data_dir + "/members", out.content());
+  return write_file_atomically(data_dir + "/members", to_text(members));
+}
+
+std::string to_text(const std::vector<state::Member>& members) {
+  TextWriter out;
+  for (const state::Member& member : members) out.field("member", format_member(member));
+  return out.content();
 }
 
 std::uint64_t random_id() {

@@ -89,6 +89,19 @@ Status write_timelines(const std::string& data_dir, const TimelinesFile& file);
 Result<std::vector<state::Member>> read_members(const std::string& data_dir);
 Status write_members(const std::string& data_dir, const std::vector<state::Member>& members);
 
+// The same without the files: what they hold, and its text. For tests.
+class TextReader;
+Result<IdentityFile> parse_identity(TextReader* in);
+Result<BindingFile> parse_binding(TextReader* in);
+Result<RejoinFile> parse_rejoin(TextReader* in);
+Result<TimelinesFile> parse_timelines(TextReader* in);
+Result<std::vector<state::Member>> parse_members(TextReader* in);
+std::string to_text(const IdentityFile& file);
+std::string to_text(const BindingFile& file);
+std::string to_text(const RejoinFile& file);
+std::string to_text(const TimelinesFile& file);
+std::string to_text(const std::vector<state::Member>& members);
+
 // Writes `content` so that after a crash either the old or the new file is there, whole.
 Status write_file_atomically(const std::string& path, const std::string& content);
 

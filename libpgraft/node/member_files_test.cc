@@ -186,6 +186,8 @@ TEST_F(MemberFilesTest, DamageIsNamedWithFileAndLine) {
       {"too large", [&] { return good.substr(0, good.size() - 2) + "18446744073709551616\n"; },
        Code::kCorruption, "line 7"},
       {"no equals sign", [&] { return good + "colour\n"; }, Code::kCorruption, "line 8"},
+      {"control character", [&] { return "format = 1\ncluster_name = \tc" + good.substr(27); },
+       Code::kCorruption, "line 2: a control character"},
   };
   for (const auto& c : cases) {
     put(data_dir() + "/identity", c.content());
@@ -199,6 +201,8 @@ TEST_F(MemberFilesTest, DamageIsNamedWithFileAndLine) {
 }
 
 TEST_F(MemberFilesTest, DamagedListsAndPositionsAreCorruption) {
+  std::string long_history = "1@0/30";
+  for (std::size_t i = 0; i < state::kMaxHistoryLines; ++i) long_history += " 1@0/30";
   const struct {
     const char* file;
     std::string content;
@@ -207,9 +211,12 @@ TEST_F(MemberFilesTest, DamagedListsAndPositionsAreCorruption) {
       {"/timelines", "format = 1\nmax = 1\ncurrent = 1\nhistory = 1@0/30  2@0/40\n"},
       {"/timelines", "format = 1\nmax = 1\ncurrent = 4294967296\nhistory = \n"},
       {"/timelines", "format = 1\nmax = 1\ncurrent = 1\nhistory = 1@0/123456789\n"},
+      {"/timelines", "format = 1\nmax = 1\ncurrent = 1\nhistory = " + long_history + "\n"},
       {"/members", "format = 1\nmember = 1 2 n1 10.0.0.1 8001 db1\n"},
       {"/members", "format = 1\nmember = 1 2 n1 10.0.0.1 80010 db1 5432\n"},
       {"/members", "format = 1\nmember = 0 2 n1 10.0.0.1 8001 db1 5432\n"},
+      {"/members", "format = 1\nmember = 1 2 n1 10.0.0.1 8001  5432\n"},
+      {"/members", "format = 1\nmember = 1 2 n1 10.0.0.1 8001 db1 5432 \n"},
   };
   for (const auto& c : cases) {
     put(data_dir() + c.file, c.content);
@@ -217,6 +224,28 @@ TEST_F(MemberFilesTest, DamagedListsAndPositionsAreCorruption) {
                                                             : read_timelines(data_dir()).status();
     EXPECT_EQ(status.code(), Code::kCorruption) << c.content;
   }
+}
+
+TEST_F(MemberFilesTest, NoMoreMembersThanAClusterHas) {
+  std::vector<state::Member> members;
+  for (raft::NodeId id = 1; id <= state::kMaxMembers; ++id) {
+    members.push_back({id, 1, "n", "10.0.0.1", 8001, "", 0});
+  }
+  ASSERT_TRUE(write_members(data_dir(), members));
+  EXPECT_EQ(*read_members(data_dir()), members);
+  put(data_dir() + "/members",
+      get(data_dir() + "/members") + "member = 99 1 n 10.0.0.1 8001 - 0\n");
+  const Status status = read_members(data_dir()).status();
+  EXPECT_EQ(status.code(), Code::kCorruption);
+  EXPECT_THAT(status.message(), HasSubstr("33 times, the limit is 32"));
+}
+
+TEST_F(MemberFilesTest, AMemberMayHaveTheNameThatStandsForNone) {
+  const std::vector<state::Member> members = {{1, 2, "-", "10.0.0.1", 8001, "", 0}};
+  ASSERT_TRUE(write_members(data_dir(), members));
+  const auto read = read_members(data_dir());
+  ASSERT_TRUE(read) << read.status().to_string();
+  EXPECT_EQ(*read, members);
 }
 
 TEST(RandomId, IsNeverZeroAndNotTheSameTwice) {

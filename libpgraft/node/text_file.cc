@@ -18,6 +18,8 @@ Status damaged(const std::string& path, int line, const std::string& why) {
   return {Code::kCorruption, path + ", line " + std::to_string(line) + ": " + why};
 }
 
+bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }
+
 }  // namespace
 
 Result<std::string> read_file(const std::string& path) {
@@ -91,7 +93,7 @@ bool parse_lsn(const std::string& text, std::uint64_t* lsn) {
 void TextWriter::field(const std::string& key, const std::string& value) {
   std::string line = value;
   for (char& c : line) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+    if (is_control(c)) c = ' ';
   }
   content_ += key + " = " + line + "\n";
 }
@@ -99,15 +101,22 @@ void TextWriter::field(const std::string& key, const std::string& value) {
 Result<TextReader> TextReader::open(const std::string& path) {
   Result<std::string> content = read_file(path);
   if (!content) return content.status();
+  return parse(path, *content);
+}
+
+Result<TextReader> TextReader::parse(const std::string& path, const std::string& content) {
   TextReader reader;
   reader.path_ = path;
   int number = 0;
-  for (std::size_t at = 0; at < content->size();) {
+  for (std::size_t at = 0; at < content.size();) {
     ++number;
-    const std::size_t end = content->find('\n', at);
+    const std::size_t end = content.find('\n', at);
     if (end == std::string::npos) return damaged(path, number, "the line is not ended");
-    const std::string line = content->substr(at, end - at);
+    const std::string line = content.substr(at, end - at);
     at = end + 1;
+    if (std::any_of(line.begin(), line.end(), is_control)) {  // never written; see field()
+      return damaged(path, number, "a control character");
+    }
     const std::size_t equals = line.find(" = ");
     if (equals == std::string::npos || equals == 0) {
       return damaged(path, number, "not of the form \"key = value\"");
@@ -170,7 +179,11 @@ std::uint64_t TextReader::lsn(const std::string& key) {
 
 std::vector<std::string> TextReader::list(const std::string& key) {
   std::vector<std::string> values;
-  while (const Line* line = take(key)) values.push_back(line->value);
+  for (Line& line : lines_) {
+    if (line.key != key || line.used) continue;
+    line.used = true;
+    values.push_back(line.value);
+  }
   return values;
 }
 

@@ -42,6 +42,8 @@ class TextReader {
  public:
   // Splits the file into its lines. kMismatch: of another format.
   static Result<TextReader> open(const std::string& path);
+  // The same of what the file at `path` (for messages) holds.
+  static Result<TextReader> parse(const std::string& path, const std::string& content);
 
   std::string text(const std::string& key);
   template <class T>

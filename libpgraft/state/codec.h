@@ -71,6 +71,8 @@ class Reader {
         buffer_(data.empty() ? kNothing : std::string_view(data)),
         stream_(&buffer_),
         archive_(stream_) {
+    // Any other byte and cereal swaps the numbers: a second form of the same value.
+    if (!data.empty() && data[0] != kNothing[0]) fail("unknown byte order");
     const auto found = number<std::uint8_t>();
     if (status_ && found != version) fail("unknown version " + std::to_string(found));
   }

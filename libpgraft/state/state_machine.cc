@@ -24,6 +24,17 @@ bool holds(const raft::ConfState& conf, raft::NodeId id) {
          holds(conf.learners_next, id);
 }
 
+// What a pair takes in a snapshot.
+std::size_t pair_bytes(const std::string& key, const std::string& value) {
+  return kLeastPairBytes + key.size() + value.size();
+}
+
+// A snapshot lists keys as a map does, ascending: the same state, the same bytes.
+template <class Map>
+bool follows(const Map& map, const typename Map::key_type& key) {
+  return map.empty() || map.rbegin()->first < key;
+}
+
 }  // namespace
 
 Status StateMachine::apply(const raft::Entry& entry, std::optional<Command>* applied,
@@ -64,8 +75,8 @@ Status StateMachine::apply(const raft::Entry& entry, std::optional<Command>* app
 
 Status StateMachine::put(const KvPut& operation) {
   const auto found = kv_.find(operation.key);
-  const std::size_t before = found == kv_.end() ? 0 : found->first.size() + found->second.size();
-  const std::size_t after = operation.key.size() + operation.value.size();
+  const std::size_t before = found == kv_.end() ? 0 : pair_bytes(found->first, found->second);
+  const std::size_t after = pair_bytes(operation.key, operation.value);
   if (after > before && kv_bytes_ - before + after > kMaxKvBytes) {
     return {Code::kResourceExhausted,
             "the key-value store is full: its limit is " + std::to_string(kMaxKvBytes) + " bytes"};
@@ -78,7 +89,7 @@ Status StateMachine::put(const KvPut& operation) {
 void StateMachine::erase(const KvDelete& operation) {
   const auto found = kv_.find(operation.key);
   if (found == kv_.end()) return;
-  kv_bytes_ -= found->first.size() + found->second.size();
+  kv_bytes_ -= pair_bytes(found->first, found->second);
   kv_.erase(found);
 }
 
@@ -169,14 +180,17 @@ Status StateMachine::restore(const std::string& data) {
   for (std::size_t n = in.count(kMaxMembers, kLeastMemberBytes); n > 0; --n) {
     Member member = read_member(in);
     const raft::NodeId id = member.id;
-    if (!next.members_.emplace(id, std::move(member)).second) in.fail("a member twice");
+    if (!follows(next.members_, id)) in.fail("members out of order");
+    next.members_.emplace(id, std::move(member));
   }
   for (std::size_t n = in.count(kMaxKvBytes, kLeastPairBytes); n > 0; --n) {
     std::string key = in.text(kMaxKeyBytes);
     std::string value = in.text(kMaxValueBytes);
-    next.kv_bytes_ += key.size() + value.size();
-    if (!next.kv_.emplace(std::move(key), std::move(value)).second) in.fail("a key twice");
+    next.kv_bytes_ += pair_bytes(key, value);
+    if (next.kv_bytes_ > kMaxKvBytes) in.fail("more keys and values than the limit allows");
+    if (!follows(next.kv_, key)) in.fail("keys out of order");
     if (!in.status()) break;
+    next.kv_.emplace_hint(next.kv_.end(), std::move(key), std::move(value));
   }
   next.log_appends_ = in.number<std::uint64_t>();
   next.max_timeline_ = in.number<failover::Timeline>();

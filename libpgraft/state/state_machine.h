@@ -26,7 +26,7 @@ inline constexpr std::size_t kMaxValueBytes = 1u << 20;
 inline constexpr std::size_t kMaxAddressBytes = 255;
 inline constexpr std::size_t kMaxNameBytes = 63;
 inline constexpr std::size_t kMaxKvBytes =
-    32u << 20;  // keys and values together: a snapshot must fit a frame
+    32u << 20;  // keys and values with 8 bytes a pair: a snapshot must fit a frame
 inline constexpr std::size_t kMaxHistoryLines = 4096;
 inline constexpr std::size_t kKeptPromotions =
     256;  // older ones are only remembered by max_timeline
@@ -133,7 +133,7 @@ class StateMachine {
   std::uint64_t cluster_id_ = 0;
   std::map<raft::NodeId, Member> members_;
   std::map<std::string, std::string> kv_;
-  std::size_t kv_bytes_ = 0;  // of all keys and values
+  std::size_t kv_bytes_ = 0;  // what all pairs take in a snapshot
   std::uint64_t log_appends_ = 0;
   std::vector<PromotionRecord> promotions_;
   failover::Timeline max_timeline_ = 0;

@@ -88,6 +88,17 @@ TEST(Command, DamagedBytesNeverCrashAndNeverTakeMemoryForWhatIsNotThere) {
   }
 }
 
+// Each of these would be a second form of the same value.
+TEST(Command, AnotherByteOrderIsRefused) {
+  for (const char order : {0, 2, -1}) {
+    std::string command = encode_command({7, 1, KvDelete{"k"}});
+    std::string snapshot = StateMachine().snapshot();
+    command[0] = snapshot[0] = order;
+    EXPECT_EQ(decode_command(command).status().code(), Code::kCorruption) << int{order};
+    EXPECT_EQ(StateMachine().restore(snapshot).code(), Code::kCorruption) << int{order};
+  }
+}
+
 TEST(Command, AnUnknownVersionIsRefused) {
   std::string bytes = encode_command({7, 1, KvDelete{"k"}});
   bytes[1] = 99;
@@ -199,6 +210,32 @@ TEST(StateMachine, AFullKeyValueStoreRefusesMoreOnEveryNodeAlike) {
   Status restored_outcome;
   ASSERT_TRUE(log.apply(restored, KvPut{"more", value}, &restored_outcome));
   EXPECT_EQ(outcome.code(), restored_outcome.code()) << "a restored node counts the same bytes";
+}
+
+// However short they are: pairs take room in a snapshot, which must fit a frame.
+TEST(StateMachine, PairsCountTowardsTheLimitWithTheirLengths) {
+  StateMachine machine;
+  Log log;
+  Status outcome;
+  const std::string value(kMaxValueBytes, 'v');
+  const std::string with_its_key_a_mebibyte(kMaxValueBytes - 8 - 1, 'v');
+  for (std::size_t i = 0; i < kMaxKvBytes / kMaxValueBytes; ++i) {
+    const std::string key(1, static_cast<char>('A' + i));
+    ASSERT_TRUE(log.apply(machine, KvPut{key, with_its_key_a_mebibyte}, &outcome));
+    ASSERT_TRUE(outcome) << outcome.to_string();
+  }
+  ASSERT_TRUE(log.apply(machine, KvPut{"", ""}, &outcome));
+  EXPECT_EQ(outcome.code(), Code::kResourceExhausted)
+      << "the pairs before are all there is room for";
+  const std::size_t without = StateMachine().snapshot().size();
+  EXPECT_EQ(machine.snapshot().size(), without + kMaxKvBytes);
+
+  StateMachine restored;
+  ASSERT_TRUE(restored.restore(machine.snapshot()));
+  ASSERT_TRUE(log.apply(restored, KvDelete{"A"}));
+  ASSERT_TRUE(log.apply(restored, KvDelete{"B"}));
+  ASSERT_TRUE(log.apply(restored, KvPut{"B", value}, &outcome));
+  EXPECT_TRUE(outcome) << "what was deleted gives its room back";
 }
 
 TEST(StateMachine, MembersFollowTheConfiguration) {
@@ -335,6 +372,51 @@ TEST(Snapshot, ADamagedOneLeavesTheStateAsItWas) {
       EXPECT_EQ(target.snapshot(), StateMachine().snapshot());
     }
   }
+}
+
+// One state has one snapshot; a second form of it would be damage that nobody notices.
+TEST(Snapshot, KeysAndMembersOutOfOrderAreDamage) {
+  StateMachine machine;
+  Log log;
+  for (const char* key : {"a", "b"}) ASSERT_TRUE(log.apply(machine, KvPut{key, ""}));
+  for (const raft::NodeId id : {1, 2}) machine.put_member({id, 0, "name", "", 0, "", 0});
+  const std::string sound = machine.snapshot();
+  ASSERT_TRUE(StateMachine().restore(sound));
+  std::string keys = sound;
+  std::swap(keys[keys.rfind('a')], keys[keys.rfind('b')]);
+  EXPECT_EQ(StateMachine().restore(keys).code(), Code::kCorruption);
+  std::string members = sound;
+  const std::size_t first = members.find("name") - 8 - 8 - 4,
+                    second = members.rfind("name") - 8 - 8 - 4;
+  ASSERT_EQ(members[first], 1);
+  ASSERT_EQ(members[second], 2);
+  std::swap(members[first], members[second]);
+  EXPECT_EQ(StateMachine().restore(members).code(), Code::kCorruption);
+  members[first] = members[second];
+  EXPECT_EQ(StateMachine().restore(members).code(), Code::kCorruption) << "a member twice";
+}
+
+TEST(Snapshot, OfMoreThanTheKeyValueStoreHoldsIsRefused) {
+  StateMachine full;
+  Log log;
+  Status outcome;
+  for (int i = 0; outcome; ++i) {
+    ASSERT_TRUE(log.apply(
+        full, KvPut{"key" + std::to_string(100 + i), std::string(kMaxValueBytes, 'v')}, &outcome));
+  }
+  // A pair more, and the count that precedes the first.
+  std::string over = full.snapshot();
+  const std::size_t count = over.find("key100") - 4 - 4;
+  ASSERT_EQ(static_cast<std::size_t>(over[count]), full.kv().size());
+  ++over[count];
+  const std::string value(kMaxValueBytes, 'v');
+  const std::string pair = over.substr(count + 4, 4 + 6 + 4 + value.size());
+  std::string last = pair;
+  last.replace(4, 6, "key999");
+  over.insert(count + 4 + full.kv().size() * pair.size(), last);
+  const Status status = StateMachine().restore(over);
+  EXPECT_EQ(status.code(), Code::kCorruption);
+  EXPECT_NE(status.message().find("limit"), std::string::npos) << status.message();
 }
 
 TEST(Snapshot, OfAnotherClusterIsRefused) {

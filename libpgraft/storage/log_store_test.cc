@@ -446,6 +446,10 @@ TEST_F(DiskStore, WhatDoesNotFitIsRefusedByItsName) {
   Snapshot other_term = snapshot_at(5, 1);
   std::string long_entry = encode(entry(6, 2));
   long_entry[17] = '\x7f', long_entry[20] = '\x7f';
+  Snapshot incarnations = snapshot_at(5, 2);
+  incarnations.meta.conf.incarnations = {{0x7071, 1}, {0x7072, 2}};
+  std::string twice = encode(incarnations);
+  twice[twice.rfind("\x72\x70")] = '\x71';
   const Damage damages[] = {
       {"gap", remove(entry_key(6)), "entries 6 to 6 are missing before entry 7"},
       {"first entry", remove(entry_key(4)), "entries 4 to 4 are missing before entry 5"},
@@ -485,6 +489,7 @@ TEST_F(DiskStore, WhatDoesNotFitIsRefusedByItsName) {
       {"snapshot term", set(snapshot, encode(other_term)), "the snapshot that covers it has 1"},
       {"snapshot count", set(snapshot, std::string(16, '\1') + "\xff\xff\xff\xff"),
        "snapshot: its fields do not fit"},
+      {"incarnation twice", set(snapshot, twice), "snapshot: its fields do not fit"},
       {"unknown format", set(record::kFormatKey, record::encode_format(2)),
        "format version 2 is unknown"},
       {"no format", remove(record::kFormatKey), "format version is missing"},

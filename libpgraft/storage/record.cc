@@ -217,6 +217,7 @@ Result<raft::Snapshot> decode_snapshot(std::string_view payload) {
   conf.auto_leave = auto_leave == 1;
   for (std::uint32_t left = reader.count(16); left > 0; --left) {
     const auto id = reader.number<raft::NodeId>();
+    if (!conf.incarnations.empty() && id <= conf.incarnations.rbegin()->first) reader.refuse();
     conf.incarnations[id] = reader.number<raft::Incarnation>();
   }
   snapshot.data = reader.text(reader.number<std::uint64_t>());

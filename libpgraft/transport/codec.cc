@@ -130,6 +130,7 @@ class Decoder {
     for (std::size_t left = count(kMaxIds, 16); left > 0; --left) {
       raft::NodeId id = 0;
       number(id);
+      if (!values.empty() && id <= values.rbegin()->first) refuse("ids are out of order");
       number(values[id]);
     }
   }

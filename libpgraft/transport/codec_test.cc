@@ -96,6 +96,23 @@ TEST(Codec, HostileLengthsTakeNoMemory) {
   }
 }
 
+// Twice or out of order, an id would be lost and the value have a second form.
+TEST(Codec, IncarnationsOutOfOrderAreRefused) {
+  const auto payload = [](raft::NodeId first, raft::NodeId second) {
+    auto snapshot = std::make_shared<raft::Snapshot>();
+    snapshot->meta.conf.incarnations = {{0x7071, 1}, {0x7072, 2}};
+    raft::Message m;
+    m.snapshot = snapshot;
+    std::string bytes = encode(std::vector<raft::Message>{m});
+    bytes[bytes.rfind("\x71\x70")] = static_cast<char>(first);
+    bytes[bytes.rfind("\x72\x70")] = static_cast<char>(second);
+    return bytes;
+  };
+  EXPECT_TRUE(decode_messages(payload(0x71, 0x72)).is_ok());
+  EXPECT_EQ(decode_messages(payload(0x72, 0x71)).status().code(), Code::kCorruption);
+  EXPECT_EQ(decode_messages(payload(0x71, 0x71)).status().code(), Code::kCorruption);
+}
+
 TEST(Codec, SizeEstimateIsNeverTooSmall) {
   for (const raft::Message& message : test::every_message()) {
     EXPECT_GE(encoded_bytes_max(message) + 8, encode(std::vector<raft::Message>{message}).size());
