@@ -161,18 +161,7 @@ Status NodeImpl::open() {
   binding_ = std::move(bound).value();
   identity_ = binding_.identity;
 
-  const std::string directory = config_.data_dir + "/raft";
-  ::mkdir(directory.c_str(), 0700);  // the store says why, when this could not be
-  Result<std::unique_ptr<storage::LogStore>> store = storage::open_leveldb_store(directory);
-  if (!store) return store.status();
-  store_ = std::move(store).value();
-  writer_ = std::make_unique<ThreadedLogWriter>(store_.get(), [this] {
-    {
-      const std::lock_guard lock(queue_mutex_);
-      written_ = true;
-    }
-    queue_wake_.notify_one();
-  });
+  if (Status s = open_log(); !s) return s;
   if (Status s = create_replica(); !s) return s;
   if (Status s = settle_cluster_id(); !s) return s;
 
@@ -191,6 +180,22 @@ Status NodeImpl::open() {
 
   prober_.start();
   loop_ = std::thread(&NodeImpl::run, this);
+  return Status::ok();
+}
+
+Status NodeImpl::open_log() {
+  const std::string directory = config_.data_dir + "/raft";
+  ::mkdir(directory.c_str(), 0700);  // the store says why, when this could not be
+  Result<std::unique_ptr<storage::LogStore>> store = storage::open_leveldb_store(directory);
+  if (!store) return store.status();
+  store_ = std::move(store).value();
+  writer_ = std::make_unique<ThreadedLogWriter>(store_.get(), [this] {
+    {
+      const std::lock_guard lock(queue_mutex_);
+      written_ = true;
+    }
+    queue_wake_.notify_one();
+  });
   return Status::ok();
 }
 

@@ -129,6 +129,8 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   state::Member self() const;
   void publish_status();
   void answer_inits();
+  Status open_log();
+  void recover();
   std::string state_name() const;
   std::string phase() const;
 
@@ -148,6 +150,7 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   std::optional<std::vector<state::Member>> members_;  // (loop) as in the file
   std::optional<TimelinesFile> timelines_;             // (loop) as in the file
   Status failed_;                                      // (loop)
+  Clock::time_point reopen_at_;                        // (loop) the disk was full: the next try
   Status write_failed_;  // (loop) of a file or of the first snapshot: fatal after this step
   // (loop) Nodes that talk to this one and that its members don't hold (yet), so that they can be
   // answered; and the cluster that a node without one was greeted from. Neither is stored.

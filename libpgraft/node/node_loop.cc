@@ -20,6 +20,7 @@ constexpr std::size_t kMaxQueuedTasks = 131072;
 constexpr int kMaxTicksAtOnce = 3;
 // An unhealthy leader stays away from the next elections for so many election timeouts (rule 11).
 constexpr int kHoldOffElections = 4;
+constexpr std::chrono::seconds kReopenInterval{1};
 
 std::size_t bytes_of(const std::vector<raft::Message>& messages) {
   std::size_t bytes = 0;
@@ -81,13 +82,16 @@ void NodeImpl::on_messages(std::vector<raft::Message> messages) {
 }
 
 void NodeImpl::on_report(const failover::Report& report) {
-  post([this, report] { replica_->receive_report(report); });
+  post([this, report] {
+    if (failed_) replica_->receive_report(report);
+  });
 }
 
 void NodeImpl::on_peer_lost(raft::NodeId id, const std::string&) {
   post([this, id] {
+    if (!failed_) return;
     replica_->peer_lost(id);
-    if (failed_ && strangers_.erase(id) != 0) connect_members(replica_->machine());
+    if (strangers_.erase(id) != 0) connect_members(replica_->machine());
   });
 }
 
@@ -98,7 +102,9 @@ void NodeImpl::on_greeted(const transport::Identity& peer) {
 }
 
 void NodeImpl::on_snapshot_sent(raft::NodeId id, bool ok) {
-  post([this, id, ok] { replica_->snapshot_sent(id, ok); });
+  post([this, id, ok] {
+    if (failed_) replica_->snapshot_sent(id, ok);
+  });
 }
 
 void NodeImpl::on_refused(const std::string& peer, const std::string& reason) {
@@ -172,8 +178,9 @@ void NodeImpl::run() {
 // time without one is counted.
 void NodeImpl::step(std::deque<Task>& work) {
   for (Task& task : work) task();
+  if (failed_.code() == Code::kNoSpace) recover();
   if (!failed_) {
-    next_tick_ = Clock::now() + std::chrono::seconds(1);
+    next_tick_ = Clock::now() + kReopenInterval;
     return;
   }
   tick_due();
@@ -245,8 +252,29 @@ void NodeImpl::publish_lease() {
   lease_published_ = remaining.count() != 0;
 }
 
+// A full disk is the one failure that ends by itself. What was acknowledged is in the store, so it
+// is as after a restart: the log is opened again, which fails as long as there is no room. With a
+// database the worker does it, which is started again by the server.
+void NodeImpl::recover() {
+  if (host_ != nullptr || Clock::now() < reopen_at_) return;
+  reopen_at_ = Clock::now() + kReopenInterval;
+  writer_.reset();
+  store_.reset();
+  Status s = open_log();
+  if (s) s = create_replica();
+  if (s) {
+    failed_ = Status::ok();
+    next_tick_ = Clock::now() + tick_;
+    connect_members(replica_->machine());
+  } else if (s.code() != Code::kNoSpace) {
+    failed_ = s;
+  }
+  publish_status();
+}
+
 void NodeImpl::fail(const Status& why) {
   failed_ = why;
+  reopen_at_ = Clock::now() + kReopenInterval;
   transport_->set_peers({});  // the others notice closed connections at once
   if (host_ != nullptr) {
     host_->publish_lease(replica_->raft().term(), std::chrono::milliseconds(0));

@@ -2,9 +2,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mount.h>
 
 #include <atomic>
+#include <cerrno>
 #include <condition_variable>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <future>
@@ -320,6 +323,52 @@ TEST_F(NodeTest, AnInterruptedInitBeginsAgain) {
   EXPECT_EQ(node.status().identity.cluster_id, 0u);
   const Answer made = init(node);
   EXPECT_TRUE(made.status) << made.status.to_string();
+}
+
+// On a file system of its own, which is filled up behind the leader's back.
+TEST_F(NodeTest, ALeaderWhoseDiskIsFullGivesWayAndComesBackWhenThereIsSpace) {
+  const std::string small = root_ + "/small";
+  fs::create_directory(small);
+  if (::mount("tmpfs", small.c_str(), "tmpfs", 0, "size=64m") != 0) {
+    GTEST_SKIP() << "mounting a file system needs root: " << std::strerror(errno);
+  }
+  const auto unmount = [&](void*) { ::umount2(small.c_str(), MNT_DETACH); };
+  const std::unique_ptr<void, decltype(unmount)> mounted(this, unmount);
+  NodeConfig first = config(1);
+  first.data_dir = small + "/n1";
+  Node& full = start(first);
+  ASSERT_TRUE(init(full).status);
+  for (raft::NodeId id : {2, 3}) {
+    start(id);
+    ASSERT_TRUE(add(full, id, nodes[id]->port()).status);
+    ASSERT_TRUE(eventually([&] { return voters(full) == id; }));
+  }
+  ASSERT_TRUE(put(full, "before", "1").status);
+
+  const std::string filler = small + "/filler";
+  {
+    std::ofstream out(filler, std::ios::binary);
+    const std::string block(1u << 20, 'x');
+    while (out.write(block.data(), static_cast<std::streamsize>(block.size())).flush()) {
+    }
+  }
+  // Written on every node; this one's disk takes no more at some point.
+  const std::string big(64u << 10, 'y');
+  ASSERT_TRUE(eventually([&] {
+    Node* at = leader();
+    if (at != nullptr) (void)put(*at, "big", big);
+    return full.status().state == "failed";
+  }));
+  EXPECT_THAT(full.status().phase, HasSubstr("No space left on device"));
+  ASSERT_TRUE(eventually([&] { return leader() != nullptr && leader() != &full; }));
+  ASSERT_TRUE(eventually([&] { return bool(put(*leader(), "meanwhile", "2").status); }));
+  EXPECT_EQ(put(full, "refused", "").status.code(), Code::kUnavailable);
+
+  fs::remove(filler);
+  ASSERT_TRUE(eventually([&] { return holds(full, "meanwhile", "2"); })) << full.status().phase;
+  EXPECT_TRUE(holds(full, "before", "1"));
+  EXPECT_EQ(full.status().state, "follower");
+  nodes.clear();  // before the file system goes
 }
 
 TEST_F(NodeTest, RequestsAfterAStopAreAnsweredAndStopMayBeRepeated) {
