@@ -46,7 +46,7 @@ static_assert(PGRAFT_NAME_SIZE == state::kMaxNameBytes + 1);
 static_assert(PGRAFT_KEPT_PROMOTIONS == state::kKeptPromotions);
 static_assert(static_cast<int>(Code::kOk) == PGRAFT_OK);
 static_assert(static_cast<int>(Code::kFailedPrecondition) == PGRAFT_FAILED_PRECONDITION);
-static_assert(static_cast<int>(Code::kAborted) == PGRAFT_ABORTED);
+static_assert(static_cast<int>(Code::kNoSpace) == PGRAFT_NO_SPACE);
 
 // rule 2: how long the closing of the gate waits for a reply that is on its way, before the
 // walreceiver is killed.

@@ -39,7 +39,8 @@ typedef enum PgraftCode
 	PGRAFT_CORRUPTION,
 	PGRAFT_IO,
 	PGRAFT_UNAVAILABLE,
-	PGRAFT_ABORTED
+	PGRAFT_ABORTED,
+	PGRAFT_NO_SPACE
 } PgraftCode;
 
 typedef struct PgraftError

@@ -153,6 +153,8 @@ sqlstate_of(PgraftCode code)
 			return ERRCODE_IO_ERROR;
 		case PGRAFT_ABORTED:
 			return ERRCODE_QUERY_CANCELED;
+		case PGRAFT_NO_SPACE:
+			return ERRCODE_DISK_FULL;
 		case PGRAFT_OK:
 		case PGRAFT_NOT_LEADER:
 		case PGRAFT_FAILED_PRECONDITION:

@@ -1,7 +1,12 @@
 #include "libpgraft/base/crc32c.h"
 
+#ifdef __x86_64__
+#include <nmmintrin.h>
+#endif
+
 #include <array>
 #include <cstddef>
+#include <cstring>
 
 namespace pgraft {
 namespace {
@@ -29,13 +34,10 @@ constexpr Tables make_tables() {
 
 constexpr Tables kTables = make_tables();
 
-}  // namespace
-
-std::uint32_t crc32c(std::string_view data, std::uint32_t previous) {
+std::uint32_t by_tables(std::string_view data, std::uint32_t crc) {
   const auto byte_at = [&](std::size_t i) -> std::uint32_t {
     return static_cast<unsigned char>(data[i]);
   };
-  std::uint32_t crc = ~previous;
   std::size_t i = 0;
   for (; i + kSlices <= data.size(); i += kSlices) {
     crc ^= byte_at(i) | byte_at(i + 1) << 8 | byte_at(i + 2) << 16 | byte_at(i + 3) << 24;
@@ -44,7 +46,43 @@ std::uint32_t crc32c(std::string_view data, std::uint32_t previous) {
           kTables[1][byte_at(i + 6)] ^ kTables[0][byte_at(i + 7)];
   }
   for (; i < data.size(); ++i) crc = (crc >> 8) ^ kTables[0][(crc ^ byte_at(i)) & 0xff];
-  return ~crc;
+  return crc;
+}
+
+#ifdef __x86_64__
+// The processor's instruction for this polynomial.
+__attribute__((target("sse4.2"))) std::uint32_t by_instruction(std::string_view data,
+                                                               std::uint32_t crc) {
+  std::uint64_t wide = crc;
+  std::size_t i = 0;
+  for (; i + sizeof(wide) <= data.size(); i += sizeof(wide)) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, data.data() + i, sizeof(word));
+    wide = _mm_crc32_u64(wide, word);
+  }
+  crc = static_cast<std::uint32_t>(wide);
+  for (; i < data.size(); ++i) crc = _mm_crc32_u8(crc, static_cast<unsigned char>(data[i]));
+  return crc;
+}
+
+bool has_instruction() { return __builtin_cpu_supports("sse4.2") != 0; }
+#else
+std::uint32_t by_instruction(std::string_view data, std::uint32_t crc) {
+  return by_tables(data, crc);
+}
+
+bool has_instruction() { return false; }
+#endif
+
+}  // namespace
+
+std::uint32_t crc32c(std::string_view data, std::uint32_t previous) {
+  static const bool fast = has_instruction();
+  return ~(fast ? by_instruction(data, ~previous) : by_tables(data, ~previous));
+}
+
+std::uint32_t crc32c_by_tables(std::string_view data, std::uint32_t previous) {
+  return ~by_tables(data, ~previous);
 }
 
 }  // namespace pgraft

@@ -18,6 +18,7 @@ const char* code_name(Code code) {
     case Code::kIo: return "io_error";
     case Code::kUnavailable: return "unavailable";
     case Code::kAborted: return "aborted";
+    case Code::kNoSpace: return "no_space";
   }
   return "unknown";
 }

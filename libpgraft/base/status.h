@@ -28,6 +28,7 @@ enum class Code : std::uint8_t {
   kIo,                 // the operating system said no
   kUnavailable,        // the other side can't be reached, or is shutting down
   kAborted,            // given up because something newer took its place
+  kNoSpace,            // the disk is full: possible again once there is room
 };
 
 // Name of a code for logs ("not_leader").

@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <random>
 
@@ -398,7 +400,7 @@ TEST_F(DiskStore, FlippedBitInAnyRecordIsRefusedByItsName) {
   const std::pair<std::string, std::string> records[] = {
       {record::kFormatKey, "format version"}, {record::kHardStateKey, "hard state"},
       {record::kLogStartKey, "log start"},    {record::kSnapshotKey, "snapshot"},
-      {record::entry_key(6), "entry 6"},      {record::value_key("bound"), "value \"bound\""}};
+      {record::entry_key(8), "entry 8"},      {record::value_key("bound"), "value \"bound\""}};
   fill();
   for (const auto& [key, name] : records) {
     std::string sound;
@@ -416,6 +418,38 @@ TEST_F(DiskStore, FlippedBitInAnyRecordIsRefusedByItsName) {
   EXPECT_TRUE(open_leveldb_store(directory_.log()).is_ok());
 }
 
+// Committed entries are the bulk of a log: their own checksum is for whoever reads them.
+TEST_F(DiskStore, FlippedBitInACommittedEntryIsFoundByWhoReadsIt) {
+  fill();
+  damage([](leveldb::DB* db) {
+    std::string value;
+    ASSERT_TRUE(db->Get({}, record::entry_key(6), &value).ok());
+    value[value.size() - 5] ^= 0x10;  // its data
+    ASSERT_TRUE(db->Put({}, record::entry_key(6), value).ok());
+  });
+  auto store = *open_leveldb_store(directory_.log());
+  EXPECT_EQ(store->entries(4, 6, kNoLimit)->size(), 2u);
+  for (const Status& s : {store->entries(4, 7, kNoLimit).status(), store->term(6).status()}) {
+    EXPECT_EQ(s.code(), Code::kCorruption);
+    EXPECT_NE(s.message().find("entry 6 fails its checksum"), std::string::npos) << s.message();
+  }
+}
+
+TEST_F(DiskStore, LastEntryIsCheckedAlsoWhenItIsCommitted) {
+  fill();
+  {
+    auto store = *open_leveldb_store(directory_.log());
+    expect_ok(write(*store, {}, HardState{3, 1, 9}));
+  }
+  damage([](leveldb::DB* db) {
+    std::string value;
+    ASSERT_TRUE(db->Get({}, record::entry_key(9), &value).ok());
+    value[9] ^= 0x10;  // its term
+    ASSERT_TRUE(db->Put({}, record::entry_key(9), value).ok());
+  });
+  expect_corrupt("entry 9 fails its checksum");
+}
+
 TEST_F(DiskStore, RecordUnderAnothersKeyIsRefused) {
   fill();
   damage([](leveldb::DB* db) {
@@ -423,7 +457,7 @@ TEST_F(DiskStore, RecordUnderAnothersKeyIsRefused) {
     ASSERT_TRUE(db->Get({}, record::entry_key(6), &value).ok());
     ASSERT_TRUE(db->Put({}, record::entry_key(7), value).ok());
   });
-  expect_corrupt("entry 7 fails its checksum");
+  expect_corrupt("entry 7 says that it is entry 6");
 }
 
 struct Damage {
@@ -635,6 +669,37 @@ TEST_F(DiskStore, LongLogIsReadFromDiskBehindTheCache) {
     EXPECT_EQ(*store->term(i), (i - 1) / 500 * 500 + 1);
   }
   EXPECT_EQ(store->entries(1, 10'001, kNoLimit)->size(), 10'000u);
+}
+
+// Memory of this process that is no file's, in bytes.
+std::size_t anonymous_memory() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("RssAnon:")) return std::stoull(line.substr(8)) << 10;
+  }
+  return 0;
+}
+
+TEST_F(DiskStore, LongLogIsOpenedSoonAndNotLoaded) {
+  constexpr std::size_t kLogBytes = 64u << 20, kEntryBytes = 4096, kBatch = 256;
+  {
+    auto store = *open_leveldb_store(directory_.log());
+    const std::string data(kEntryBytes, 'x');
+    for (Index first = 1; first < kLogBytes / kEntryBytes; first += kBatch) {
+      std::vector<Entry> entries;
+      for (Index i = first; i < first + kBatch; ++i) entries.push_back(entry(i, 1, data));
+      expect_ok(write(*store, entries, HardState{1, 0, first - 1}));
+    }
+  }
+  [[maybe_unused]] const std::size_t before = anonymous_memory();
+  const auto start = std::chrono::steady_clock::now();
+  const auto store = *open_leveldb_store(directory_.log());
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
+  EXPECT_EQ(store->last_index(), kLogBytes / kEntryBytes);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  EXPECT_GT(before, 0u);
+  EXPECT_LT(anonymous_memory(), before + kLogBytes / 2);
+#endif
 }
 
 }  // namespace

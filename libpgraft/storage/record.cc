@@ -10,9 +10,11 @@ constexpr std::size_t kSealBytes = 1 + 4;  // version and checksum
 
 template <class T>
 void put(std::string* out, T number) {
+  char bytes[sizeof(T)];
   for (std::size_t i = 0; i < sizeof(T); ++i) {
-    out->push_back(static_cast<char>(static_cast<std::uint64_t>(number) >> (8 * i)));
+    bytes[i] = static_cast<char>(static_cast<std::uint64_t>(number) >> (8 * i));
   }
+  out->append(bytes, sizeof(T));
 }
 
 void put_ids(std::string* out, const std::vector<raft::NodeId>& ids) {
@@ -42,6 +44,10 @@ class Reader {
     std::string result(bytes_.substr(0, length));
     bytes_.remove_prefix(length);
     return result;
+  }
+
+  void skip(std::uint64_t length) {
+    if (has(length)) bytes_.remove_prefix(length);
   }
 
   // A count of things that take `each` bytes; 0 when they can't all be there.
@@ -110,6 +116,17 @@ std::string seal(std::string_view key, std::string_view payload) {
   return value;
 }
 
+Result<std::string_view> open_unverified(std::string_view key, std::string_view value) {
+  if (value.size() < kSealBytes) return Status(Code::kCorruption, describe(key) + " is cut short");
+  const auto version = static_cast<std::uint8_t>(value[0]);
+  if (version != kValueVersion) {
+    return Status(Code::kCorruption, describe(key) + " has record version " +
+                                         std::to_string(version) + ", this program knows " +
+                                         std::to_string(kValueVersion));
+  }
+  return value.substr(1, value.size() - kSealBytes);
+}
+
 Result<std::string_view> open(std::string_view key, std::string_view value) {
   if (value.size() < kSealBytes) return Status(Code::kCorruption, describe(key) + " is cut short");
   const std::string_view body = value.substr(0, value.size() - 4);
@@ -117,13 +134,7 @@ Result<std::string_view> open(std::string_view key, std::string_view value) {
   if (crc.number<std::uint32_t>() != crc32c(body, crc32c(key))) {
     return Status(Code::kCorruption, describe(key) + " fails its checksum");
   }
-  const auto version = static_cast<std::uint8_t>(body[0]);
-  if (version != kValueVersion) {
-    return Status(Code::kCorruption, describe(key) + " has record version " +
-                                         std::to_string(version) + ", this program knows " +
-                                         std::to_string(kValueVersion));
-  }
-  return body.substr(1);
+  return open_unverified(key, value);
 }
 
 std::string encode_format(std::uint32_t version) {
@@ -175,7 +186,7 @@ std::string encode(const raft::Entry& entry) {
   put(&out, entry.term);
   put(&out, static_cast<std::uint8_t>(entry.type));
   put(&out, static_cast<std::uint32_t>(entry.data.size()));
-  out.append(entry.data);
+  out.append(entry.data.str());
   return out;
 }
 
@@ -224,24 +235,44 @@ Result<raft::Snapshot> decode_snapshot(std::string_view payload) {
   return checked(reader, std::move(snapshot));
 }
 
-Result<raft::Entry> decode_entry(std::string_view payload) {
-  Reader reader(payload);
-  raft::Entry entry;
-  entry.index = reader.number<raft::Index>();
-  entry.term = reader.number<raft::Term>();
-  const auto type = reader.number<std::uint8_t>();
+namespace {
+
+// Everything but the data, whose length it returns. kCorruption when that can't be.
+Result<std::uint32_t> read_entry_head(Reader* reader, raft::Entry* entry) {
+  entry->index = reader->number<raft::Index>();
+  entry->term = reader->number<raft::Term>();
+  const auto type = reader->number<std::uint8_t>();
   if (type > static_cast<std::uint8_t>(raft::EntryType::kConfChange)) {
     return Status(Code::kCorruption, "its type " + std::to_string(type) + " is unknown");
   }
-  entry.type = static_cast<raft::EntryType>(type);
-  const auto length = reader.number<std::uint32_t>();
+  entry->type = static_cast<raft::EntryType>(type);
+  const auto length = reader->number<std::uint32_t>();
   if (length > kMaxEntryBytes) {
     return Status(Code::kCorruption, "it claims " + std::to_string(length) +
                                          " bytes of data, the limit is " +
                                          std::to_string(kMaxEntryBytes));
   }
-  entry.data = reader.text(length);
+  return length;
+}
+
+}  // namespace
+
+Result<raft::Entry> decode_entry(std::string_view payload) {
+  Reader reader(payload);
+  raft::Entry entry;
+  const Result<std::uint32_t> length = read_entry_head(&reader, &entry);
+  if (!length.is_ok()) return length.status();
+  entry.data = reader.text(*length);
   return checked(reader, std::move(entry));
+}
+
+Result<EntryMeta> decode_entry_meta(std::string_view payload) {
+  Reader reader(payload);
+  raft::Entry entry;
+  const Result<std::uint32_t> length = read_entry_head(&reader, &entry);
+  if (!length.is_ok()) return length.status();
+  reader.skip(*length);
+  return checked(reader, EntryMeta{entry.index, entry.term});
 }
 
 }  // namespace pgraft::storage::record

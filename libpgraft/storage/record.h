@@ -50,9 +50,11 @@ std::string value_key(std::string_view name);
 // "entry 7", "hard state", ...: for messages.
 std::string describe(std::string_view key);
 
-// Wraps a payload into a value, and back. open() gives kCorruption that names the record.
+// Wraps a payload into a value, and back. open() gives kCorruption that names the record;
+// open_unverified() leaves out the checksum.
 std::string seal(std::string_view key, std::string_view payload);
 Result<std::string_view> open(std::string_view key, std::string_view value);
+Result<std::string_view> open_unverified(std::string_view key, std::string_view value);
 
 struct LogStart {
   raft::Index index = 0;
@@ -71,5 +73,12 @@ Result<raft::HardState> decode_hard_state(std::string_view payload);
 Result<LogStart> decode_log_start(std::string_view payload);
 Result<raft::Snapshot> decode_snapshot(std::string_view payload);
 Result<raft::Entry> decode_entry(std::string_view payload);
+
+// The same without a copy of the data, whose length is checked.
+struct EntryMeta {
+  raft::Index index = 0;
+  raft::Term term = 0;
+};
+Result<EntryMeta> decode_entry_meta(std::string_view payload);
 
 }  // namespace pgraft::storage::record
