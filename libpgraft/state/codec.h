@@ -8,25 +8,20 @@
 #pragma once
 
 #include <algorithm>
-#include <cereal/archives/portable_binary.hpp>
 #include <cstdint>
-#include <istream>
-#include <ostream>
-#include <streambuf>
 #include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
 
 #include "libpgraft/base/status.h"
+#include "libpgraft/state/byte_archive.h"
 
 namespace pgraft::state {
 
 class Writer {
  public:
-  explicit Writer(std::uint8_t version) : stream_(&buffer_), archive_(stream_, little_endian()) {
-    number(version);
-  }
+  explicit Writer(std::uint8_t version) : archive_(&bytes_) { number(version); }
 
   template <class T>
   void number(T value) {
@@ -35,44 +30,24 @@ class Writer {
   }
   void text(const std::string& value) {
     number(static_cast<std::uint32_t>(value.size()));
-    if (!value.empty()) archive_(cereal::binary_data(value.data(), value.size()));
+    archive_(cereal::binary_data(value.data(), value.size()));
   }
   void count(std::size_t n) { number(static_cast<std::uint32_t>(n)); }
 
-  std::string take() { return std::move(buffer_.bytes); }
+  std::string take() { return std::move(bytes_); }
 
  private:
-  struct Buffer : std::streambuf {
-    std::string bytes;
-    int_type overflow(int_type c) override {
-      if (!traits_type::eq_int_type(c, traits_type::eof())) bytes.push_back(static_cast<char>(c));
-      return traits_type::not_eof(c);
-    }
-    std::streamsize xsputn(const char* data, std::streamsize n) override {
-      bytes.append(data, static_cast<std::size_t>(n));
-      return n;
-    }
-  };
-  static cereal::PortableBinaryOutputArchive::Options little_endian() {
-    return cereal::PortableBinaryOutputArchive::Options::LittleEndian();
-  }
-
-  Buffer buffer_;
-  std::ostream stream_;
-  cereal::PortableBinaryOutputArchive archive_;
+  std::string bytes_;
+  ByteWriter archive_;
 };
 
 // `data` must outlive the reader.
 class Reader {
  public:
   // `what` names the thing in messages ("command").
-  Reader(const std::string& data, std::uint8_t version, std::string what)
-      : what_(std::move(what)),
-        buffer_(data.empty() ? kNothing : std::string_view(data)),
-        stream_(&buffer_),
-        archive_(stream_) {
-    // Any other byte and cereal swaps the numbers: a second form of the same value.
-    if (!data.empty() && data[0] != kNothing[0]) fail("unknown byte order");
+  Reader(const std::string& data, std::uint8_t version, const char* what)
+      : what_(what), archive_(begins_well(data) ? std::string_view(data) : kNothing) {
+    if (!begins_well(data)) fail("it does not begin as it should");
     const auto found = number<std::uint8_t>();
     if (status_ && found != version) fail("unknown version " + std::to_string(found));
   }
@@ -98,7 +73,7 @@ class Reader {
     }
     if (!status_) return {};
     std::string value(size, '\0');
-    if (size > 0) archive_(cereal::binary_data(value.data(), value.size()));
+    archive_(cereal::binary_data(value.data(), value.size()));
     return value;
   }
   // How many elements follow; each takes at least `element_bytes`.
@@ -111,9 +86,9 @@ class Reader {
   }
 
   void fail(const std::string& why) {
-    if (status_) status_ = Status(Code::kCorruption, what_ + " is damaged: " + why);
+    if (status_) status_ = Status(Code::kCorruption, std::string(what_) + " is damaged: " + why);
   }
-  std::size_t remaining() const { return buffer_.remaining(); }
+  std::size_t remaining() const { return archive_.remaining(); }
   const Status& status() const { return status_; }
   // The end of decoding: all bytes must have been used.
   Status finish() {
@@ -122,20 +97,13 @@ class Reader {
   }
 
  private:
-  static constexpr std::string_view kNothing{"\1", 1};  // only the archive's byte order
+  static constexpr std::string_view kNothing{&kLittleEndian, 1};
+  static bool begins_well(const std::string& data) {
+    return !data.empty() && data[0] == kLittleEndian;
+  }
 
-  struct Buffer : std::streambuf {
-    explicit Buffer(std::string_view data) {
-      char* begin = const_cast<char*>(data.data());  // streambuf's interface; only read from
-      setg(begin, begin, begin + data.size());
-    }
-    std::size_t remaining() const { return static_cast<std::size_t>(egptr() - gptr()); }
-  };
-
-  std::string what_;
-  Buffer buffer_;
-  std::istream stream_;
-  cereal::PortableBinaryInputArchive archive_;
+  const char* what_;
+  ByteReader archive_;
   Status status_;
 };
 

@@ -25,8 +25,8 @@ inline constexpr std::size_t kMaxKeyBytes = 1024;
 inline constexpr std::size_t kMaxValueBytes = 1u << 20;
 inline constexpr std::size_t kMaxAddressBytes = 255;
 inline constexpr std::size_t kMaxNameBytes = 63;
-inline constexpr std::size_t kMaxKvBytes =
-    32u << 20;  // keys and values with 8 bytes a pair: a snapshot must fit a frame
+// Keys and values with 8 bytes a pair: in memory, and in each snapshot, which is one stored value.
+inline constexpr std::size_t kMaxKvBytes = 32u << 20;
 inline constexpr std::size_t kMaxHistoryLines = 4096;
 inline constexpr std::size_t kKeptPromotions =
     256;  // older ones are only remembered by max_timeline

@@ -1,16 +1,13 @@
 #include "libpgraft/transport/codec.h"
 
-#include <cereal/archives/portable_binary.hpp>
 #include <exception>
-#include <istream>
-#include <ostream>
 #include <stdexcept>
-#include <streambuf>
+#include <string>
+
+#include "libpgraft/state/byte_archive.h"
 
 namespace pgraft::transport {
 namespace {
-
-constexpr char kLittleEndian = 1;  // first byte of cereal's portable binary
 
 constexpr std::size_t kMaxTextBytes = 4096;  // names, versions, phases
 constexpr std::size_t kMaxIds = 1024;        // of a configuration's lists
@@ -22,41 +19,11 @@ constexpr std::size_t kMinEntryBytes = 8 + 8 + 1 + 4;
 constexpr std::size_t kMinMessageBytes = 92;
 constexpr std::size_t kMinMemberStatusBytes = 51;
 
-class AppendBuffer final : public std::streambuf {
- public:
-  explicit AppendBuffer(std::string* out) : out_(out) {}
-
- protected:
-  std::streamsize xsputn(const char* bytes, std::streamsize n) override {
-    out_->append(bytes, static_cast<std::size_t>(n));
-    return n;
-  }
-  int_type overflow(int_type byte) override {
-    out_->push_back(traits_type::to_char_type(byte));
-    return byte;
-  }
-
- private:
-  std::string* out_;
-};
-
-class ViewBuffer final : public std::streambuf {
- public:
-  explicit ViewBuffer(std::string_view bytes) {
-    char* begin = const_cast<char*>(bytes.data());  // only read from
-    setg(begin, begin, begin + bytes.size());
-  }
-  std::size_t left() const { return static_cast<std::size_t>(egptr() - gptr()); }
-};
-
 // Encoder and Decoder have the same methods, so that one function per type (below) describes both
 // directions.
 class Encoder {
  public:
-  explicit Encoder(std::string* out)
-      : buffer_(out),
-        stream_(&buffer_),
-        archive_(stream_, cereal::PortableBinaryOutputArchive::Options::LittleEndian()) {}
+  explicit Encoder(std::string* out) : archive_(out) {}
 
   template <class T>
   void number(const T& value) {
@@ -67,10 +34,11 @@ class Encoder {
   void choice(E value, E) {
     number(static_cast<std::uint8_t>(value));
   }
-  void text(const std::string& value, std::size_t) {
+  void text(std::string_view value, std::size_t) {
     number(static_cast<std::uint32_t>(value.size()));
     archive_(cereal::binary_data(value.data(), value.size()));
   }
+  void payload(const raft::Payload& value, std::size_t max) { text(value.str(), max); }
   template <class T, class F>
   void list(const std::vector<T>& values, std::size_t, std::size_t, F each) {
     number(static_cast<std::uint32_t>(values.size()));
@@ -90,15 +58,12 @@ class Encoder {
   }
 
  private:
-  AppendBuffer buffer_;
-  std::ostream stream_;
-  cereal::PortableBinaryOutputArchive archive_;
+  state::ByteWriter archive_;
 };
 
 class Decoder {
  public:
-  explicit Decoder(std::string_view bytes)
-      : buffer_(checked(bytes)), stream_(&buffer_), archive_(stream_) {}
+  explicit Decoder(std::string_view bytes) : archive_(bytes) {}
 
   template <class T>
   void number(T& value) {
@@ -120,6 +85,11 @@ class Decoder {
   void text(std::string& value, std::size_t max) {
     value.resize(count(max, 1));
     archive_(cereal::binary_data(value.data(), value.size()));
+  }
+  void payload(raft::Payload& value, std::size_t max) {
+    std::string bytes;
+    text(bytes, max);
+    value = std::move(bytes);
   }
   template <class T, class F>
   void list(std::vector<T>& values, std::size_t max, std::size_t bytes_each, F each) {
@@ -144,29 +114,22 @@ class Decoder {
     value = std::move(made);
   }
   void end() const {
-    if (buffer_.left() != 0) refuse("bytes follow its end");
+    if (archive_.remaining() != 0) refuse("bytes follow its end");
   }
 
  private:
   [[noreturn]] static void refuse(const char* why) { throw std::runtime_error(why); }
-
-  static std::string_view checked(std::string_view bytes) {
-    if (bytes.empty() || bytes[0] != kLittleEndian) refuse("it does not begin as it should");
-    return bytes;
-  }
 
   // Reads a count of things of at least `bytes_each`; refuses it when they can't all be there.
   std::size_t count(std::size_t max, std::size_t bytes_each) {
     std::uint32_t n = 0;
     number(n);
     if (n > max) refuse("a length is over its limit");
-    if (n > buffer_.left() / bytes_each) refuse("a length is more than there is");
+    if (n > archive_.remaining() / bytes_each) refuse("a length is more than there is");
     return n;
   }
 
-  ViewBuffer buffer_;
-  std::istream stream_;
-  cereal::PortableBinaryInputArchive archive_;
+  state::ByteReader archive_;
 };
 
 // --- the fields of each type, in their order on the wire; C is Encoder (T const) or Decoder ---
@@ -176,7 +139,7 @@ void entry_fields(C& c, T& entry) {
   c.number(entry.index);
   c.number(entry.term);
   c.choice(entry.type, raft::EntryType::kConfChange);
-  c.text(entry.data, kMaxFrameBytes);
+  c.payload(entry.data, kMaxFrameBytes);
 }
 
 template <class C, class T>
@@ -290,12 +253,41 @@ void status_fields(C& c, T& status) {
          [&](auto& member) { member_status_fields(c, member); });
 }
 
+template <class C, class T>
+void snapshot_header_fields(C& c, T& header) {
+  c.number(header.transfer);
+  c.number(header.size);
+  c.number(header.crc);
+  message_fields(c, header.message);
+}
+
+template <class C, class N, class D>
+void snapshot_chunk_fields(C& c, N& transfer, N& offset, D& data) {
+  c.number(transfer);
+  c.number(offset);
+  c.text(data, kMaxFrameBytes);
+}
+
+template <class C, class T>
+void snapshot_ack_fields(C& c, T& ack) {
+  c.number(ack.transfer);
+  c.number(ack.received);
+  c.choice(ack.answer, SnapshotAnswer::kRefused);
+  c.text(ack.reason, kMaxTextBytes);
+}
+
 template <class F>
-std::string encoded(F fields) {
+std::string encoded(std::size_t bytes, F fields) {
   std::string out;
+  out.reserve(bytes);
   Encoder encoder(&out);
   fields(encoder);
   return out;
+}
+
+template <class F>
+std::string encoded(F fields) {
+  return encoded(0, fields);
 }
 
 template <class T, class F>
@@ -314,7 +306,9 @@ Result<T> decoded(std::string_view payload, const char* what, F fields) {
 }  // namespace
 
 std::string encode(const std::vector<raft::Message>& messages) {
-  return encoded([&](Encoder& c) {
+  std::size_t bytes_max = 0;
+  for (const raft::Message& m : messages) bytes_max += encoded_bytes_max(m);
+  return encoded(bytes_max, [&](Encoder& c) {
     c.list(messages, kMaxMessagesPerFrame, kMinMessageBytes,
            [&](const raft::Message& m) { message_fields(c, m); });
   });
@@ -334,6 +328,18 @@ std::string encode(const Hello& hello) {
 
 std::string encode(const ClusterStatus& status) {
   return encoded([&](Encoder& c) { status_fields(c, status); });
+}
+
+std::string encode(const SnapshotHeader& header) {
+  return encoded([&](Encoder& c) { snapshot_header_fields(c, header); });
+}
+
+std::string encode_chunk(std::uint64_t transfer, std::uint64_t offset, std::string_view data) {
+  return encoded([&](Encoder& c) { snapshot_chunk_fields(c, transfer, offset, data); });
+}
+
+std::string encode(const SnapshotAck& ack) {
+  return encoded([&](Encoder& c) { snapshot_ack_fields(c, ack); });
 }
 
 Result<std::vector<raft::Message>> decode_messages(std::string_view payload) {
@@ -362,6 +368,31 @@ Result<Hello> decode_hello(std::string_view payload) {
 Result<ClusterStatus> decode_status(std::string_view payload) {
   return decoded<ClusterStatus>(payload, "status",
                                 [](Decoder& c, ClusterStatus& value) { status_fields(c, value); });
+}
+
+Result<SnapshotHeader> decode_snapshot_header(std::string_view payload) {
+  Result<SnapshotHeader> header = decoded<SnapshotHeader>(
+      payload, "snapshot header",
+      [](Decoder& c, SnapshotHeader& value) { snapshot_header_fields(c, value); });
+  if (!header.is_ok()) return header;
+  const raft::Message& message = header->message;
+  const bool sound =
+      message.type == raft::MessageType::kSnapshot &&
+      (message.snapshot == nullptr ? header->size == 0 : message.snapshot->data.empty());
+  if (!sound) return Status(Code::kCorruption, "received a snapshot header that is none");
+  return header;
+}
+
+Result<SnapshotChunk> decode_snapshot_chunk(std::string_view payload) {
+  return decoded<SnapshotChunk>(payload, "snapshot chunk", [](Decoder& c, SnapshotChunk& value) {
+    snapshot_chunk_fields(c, value.transfer, value.offset, value.data);
+  });
+}
+
+Result<SnapshotAck> decode_snapshot_ack(std::string_view payload) {
+  return decoded<SnapshotAck>(
+      payload, "acknowledgement of a snapshot",
+      [](Decoder& c, SnapshotAck& value) { snapshot_ack_fields(c, value); });
 }
 
 std::size_t encoded_bytes_max(const raft::Message& message) {

@@ -25,6 +25,34 @@ struct Hello {
   raft::Incarnation expected_incarnation = 0;  // 0: any
 };
 
+// Announces a transfer. The sender counts its announcements on all connections, chunks and
+// acknowledgements name the one they belong to.
+struct SnapshotHeader {
+  std::uint64_t transfer = 0;
+  std::uint64_t size = 0;  // of the data
+  std::uint32_t crc = 0;   // CRC-32C of the data
+  raft::Message message;   // kSnapshot; its snapshot's data is empty
+};
+
+struct SnapshotChunk {
+  std::uint64_t transfer = 0;
+  std::uint64_t offset = 0;
+  std::string data;
+};
+
+enum class SnapshotAnswer : std::uint8_t {
+  kReceiving = 0,  // go on behind `received`
+  kDone = 1,       // all is there and was handed over
+  kRefused = 2,    // nothing was kept
+};
+
+struct SnapshotAck {
+  std::uint64_t transfer = 0;
+  std::uint64_t received = 0;  // bytes, from the data's begin
+  SnapshotAnswer answer = SnapshotAnswer::kReceiving;
+  std::string reason;  // of a refusal
+};
+
 // Frames hold at most this many; Raft never has more in a batch by far.
 inline constexpr std::size_t kMaxMessagesPerFrame = 4096;
 
@@ -33,12 +61,18 @@ std::string encode(const failover::Report& report);
 std::string encode(const Identity& identity);
 std::string encode(const Hello& hello);
 std::string encode(const ClusterStatus& status);
+std::string encode(const SnapshotHeader& header);
+std::string encode_chunk(std::uint64_t transfer, std::uint64_t offset, std::string_view data);
+std::string encode(const SnapshotAck& ack);
 
 Result<std::vector<raft::Message>> decode_messages(std::string_view payload);
 Result<failover::Report> decode_report(std::string_view payload);
 Result<Identity> decode_identity(std::string_view payload);
 Result<Hello> decode_hello(std::string_view payload);
 Result<ClusterStatus> decode_status(std::string_view payload);
+Result<SnapshotHeader> decode_snapshot_header(std::string_view payload);
+Result<SnapshotChunk> decode_snapshot_chunk(std::string_view payload);
+Result<SnapshotAck> decode_snapshot_ack(std::string_view payload);
 
 // No less than what encode() takes for the message, for bounds.
 std::size_t encoded_bytes_max(const raft::Message& message);

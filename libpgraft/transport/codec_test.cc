@@ -20,6 +20,12 @@ struct Case {
   std::function<Status(std::string_view)> decode;
 };
 
+SnapshotHeader some_snapshot_header() {
+  raft::Message message = test::every_message()[static_cast<int>(raft::MessageType::kSnapshot)];
+  message.snapshot = std::make_shared<raft::Snapshot>(raft::Snapshot{message.snapshot->meta, ""});
+  return {1, ~0ull, 2, message};
+}
+
 std::vector<Case> every_payload() {
   return {{"messages", encode(test::every_message()),
            [](std::string_view p) { return decode_messages(p).status(); }},
@@ -30,7 +36,13 @@ std::vector<Case> every_payload() {
           {"hello", encode(Hello{test::some_identity(1), 2, 3}),
            [](std::string_view p) { return decode_hello(p).status(); }},
           {"status", encode(test::some_status()),
-           [](std::string_view p) { return decode_status(p).status(); }}};
+           [](std::string_view p) { return decode_status(p).status(); }},
+          {"snapshot header", encode(some_snapshot_header()),
+           [](std::string_view p) { return decode_snapshot_header(p).status(); }},
+          {"snapshot chunk", encode_chunk(1, 2, "data"),
+           [](std::string_view p) { return decode_snapshot_chunk(p).status(); }},
+          {"snapshot ack", encode(SnapshotAck{1, 2, SnapshotAnswer::kRefused, "reason"}),
+           [](std::string_view p) { return decode_snapshot_ack(p).status(); }}};
 }
 
 TEST(Codec, GivesBackEveryFieldOfEveryMessageType) {
@@ -51,6 +63,43 @@ TEST(Codec, GivesBackEveryFieldOfTheOtherPayloads) {
   const auto status = decode_status(encode(test::some_status()));
   ASSERT_TRUE(status.is_ok()) << status.status().to_string();
   test::expect_same(*status, test::some_status());
+}
+
+TEST(Codec, GivesBackEveryFieldOfASnapshotsPieces) {
+  const SnapshotHeader header = some_snapshot_header();
+  const auto decoded = decode_snapshot_header(encode(header));
+  ASSERT_TRUE(decoded.is_ok()) << decoded.status().to_string();
+  EXPECT_EQ(decoded->transfer, 1u);
+  EXPECT_EQ(decoded->size, ~0ull);
+  EXPECT_EQ(decoded->crc, 2u);
+  test::expect_same(decoded->message, header.message);
+  const auto chunk = decode_snapshot_chunk(encode_chunk(1, 2, "data"));
+  ASSERT_TRUE(chunk.is_ok()) << chunk.status().to_string();
+  EXPECT_EQ(chunk->transfer, 1u);
+  EXPECT_EQ(chunk->offset, 2u);
+  EXPECT_EQ(chunk->data, "data");
+  const auto ack = decode_snapshot_ack(encode(SnapshotAck{1, 2, SnapshotAnswer::kDone, "reason"}));
+  ASSERT_TRUE(ack.is_ok()) << ack.status().to_string();
+  EXPECT_EQ(ack->transfer, 1u);
+  EXPECT_EQ(ack->received, 2u);
+  EXPECT_EQ(ack->answer, SnapshotAnswer::kDone);
+  EXPECT_EQ(ack->reason, "reason");
+}
+
+TEST(Codec, HeaderOfWhatIsNoSnapshotIsRefused) {
+  SnapshotHeader other = some_snapshot_header();
+  other.message.type = raft::MessageType::kAppend;
+  EXPECT_EQ(decode_snapshot_header(encode(other)).status().code(), Code::kCorruption);
+  SnapshotHeader with_data = some_snapshot_header();
+  auto data = std::make_shared<raft::Snapshot>();
+  data->data = "data";
+  with_data.message.snapshot = data;
+  EXPECT_EQ(decode_snapshot_header(encode(with_data)).status().code(), Code::kCorruption);
+  SnapshotHeader without = some_snapshot_header();
+  without.message.snapshot = nullptr;
+  EXPECT_EQ(decode_snapshot_header(encode(without)).status().code(), Code::kCorruption);
+  without.size = 0;
+  EXPECT_TRUE(decode_snapshot_header(encode(without)).is_ok());
 }
 
 TEST(Codec, TruncationAtEveryByteIsAnError) {

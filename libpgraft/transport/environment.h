@@ -10,6 +10,8 @@
 
 #include "libpgraft/transport/asio.h"
 #include "libpgraft/transport/outbox.h"
+#include "libpgraft/transport/rate_limiter.h"
+#include "libpgraft/transport/snapshot_receiver.h"
 #include "libpgraft/transport/transport.h"
 
 namespace pgraft::transport {
@@ -38,6 +40,8 @@ struct Environment {
         handler(handler),
         outboxes(config.max_queued_messages, config.max_queued_bytes),
         refusals(handler),
+        snapshot_rate(config.snapshot_bytes_per_second),
+        snapshots(config.max_snapshot_bytes, config.snapshot_stall_timeout),
         random(std::random_device()()),
         self_(self) {}
 
@@ -56,6 +60,8 @@ struct Environment {
   asio::io_context io;
   Outboxes outboxes;  // any thread
   Refusals refusals;
+  RateLimiter snapshot_rate;
+  SnapshotReceiver snapshots;  // incoming: they outlive their connections
   std::minstd_rand random;
 
  private:

@@ -35,8 +35,11 @@ enum class FrameType : std::uint8_t {
   kIdentity = 7,
   kQueryStatus = 8,
   kStatus = 9,
+  kSnapshotHeader = 10,  // a snapshot message without its data, which follows in chunks
+  kSnapshotChunk = 11,
+  kSnapshotAck = 12,  // the acceptor's answer to both, on the same connection
 };
-inline constexpr std::uint8_t kLastFrameType = 9;
+inline constexpr std::uint8_t kLastFrameType = 12;
 
 inline constexpr std::size_t kFrameHeaderBytes = 16;
 inline constexpr std::size_t kMaxHandshakeBytes =

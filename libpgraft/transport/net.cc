@@ -20,6 +20,7 @@ constexpr int kKeepaliveIdleSeconds = 5;
 constexpr int kKeepaliveIntervalSeconds = 2;
 constexpr int kKeepaliveProbes = 3;
 constexpr int kUnacknowledgedMsMax = 3000;
+constexpr int kUnsentBytesMax = 128 << 10;
 
 void set_option(int fd, int level, int option, int value) {
   // Best effort: without it the connection works, only less promptly.
@@ -124,6 +125,8 @@ void set_options(tcp::socket& socket) {
   set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, kKeepaliveIntervalSeconds);
   set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, kKeepaliveProbes);
   set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, kUnacknowledgedMsMax);
+  // What the kernel holds, a heartbeat can't overtake.
+  set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, kUnsentBytesMax);
 }
 
 void set_close_on_exec(int fd) { (void)fcntl(fd, F_SETFD, FD_CLOEXEC); }

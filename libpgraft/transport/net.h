@@ -71,9 +71,9 @@ class Resolver {
 // Blocks for as long as the name service takes.
 Result<Resolver::Endpoints> look_up(const std::string& host, std::uint16_t port, bool to_listen);
 
-// No delay, close-on-exec, and a dead host is noticed in seconds rather than in the system's
-// default of minutes: a connection that hangs on retransmissions would otherwise outlast the
-// partition that broke it.
+// No delay, close-on-exec, little unsent in the kernel, and a dead host is noticed in seconds
+// rather than in the system's default of minutes: a connection that hangs on retransmissions would
+// otherwise outlast the partition that broke it.
 void set_options(tcp::socket& socket);
 void set_close_on_exec(int fd);
 

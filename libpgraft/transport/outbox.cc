@@ -1,6 +1,7 @@
 #include "libpgraft/transport/outbox.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace pgraft::transport {
 namespace {
@@ -8,17 +9,7 @@ namespace {
 constexpr std::size_t kFrameMarginBytes =
     64;  // archive and count around a message alone in its frame
 
-std::size_t count_snapshots(const std::deque<OutboxItem>& items) {
-  return static_cast<std::size_t>(std::count_if(
-      items.begin(), items.end(), [](const OutboxItem& item) { return item.is_snapshot(); }));
-}
-
 }  // namespace
-
-bool OutboxItem::is_snapshot() const {
-  const auto* message = std::get_if<raft::Message>(&content);
-  return message != nullptr && message->type == raft::MessageType::kSnapshot;
-}
 
 bool OutboxItem::is_repeated() const {
   const auto* message = std::get_if<raft::Message>(&content);
@@ -32,14 +23,10 @@ bool OutboxItem::is_repeated() const {
   }
 }
 
-Outboxes::PutResult Outboxes::put(raft::NodeId id, OutboxItem item) {
+bool Outboxes::put(raft::NodeId id, OutboxItem item) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  PutResult result;
   const auto found = boxes_.find(id);
-  if (found == boxes_.end()) {
-    result.snapshots_dropped = item.is_snapshot() ? 1 : 0;
-    return result;
-  }
+  if (found == boxes_.end()) return false;
   Box& box = found->second;
   if (item.bytes + kFrameMarginBytes > kMaxFrameBytes) {
     box.stats.last_error = "message of " + std::to_string(item.bytes) +
@@ -47,14 +34,11 @@ Outboxes::PutResult Outboxes::put(raft::NodeId id, OutboxItem item) {
   }
   if (item.bytes + kFrameMarginBytes > kMaxFrameBytes || !make_room(&box, item)) {
     ++box.stats.messages_dropped;
-    result.snapshots_dropped = item.is_snapshot() ? 1 : 0;
-    return result;
+    return false;
   }
   box.bytes += item.bytes;
   box.items.push_back(std::move(item));
-  result.wake = !box.woken;
-  box.woken = true;
-  return result;
+  return !std::exchange(box.woken, true);
 }
 
 bool Outboxes::fits(const Box& box, const OutboxItem& item) const {
@@ -99,31 +83,23 @@ void Outboxes::add(raft::NodeId id) {
   boxes_.try_emplace(id);
 }
 
-void Outboxes::remove_all_but(const std::vector<raft::NodeId>& ids,
-                              std::vector<raft::NodeId>* snapshots_of) {
+void Outboxes::remove_all_but(const std::vector<raft::NodeId>& ids) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  for (auto it = boxes_.begin(); it != boxes_.end();) {
-    if (std::find(ids.begin(), ids.end(), it->first) != ids.end()) {
-      ++it;
-      continue;
-    }
-    snapshots_of->insert(snapshots_of->end(), count_snapshots(it->second.items), it->first);
-    it = boxes_.erase(it);
-  }
+  std::erase_if(boxes_, [&](const auto& box) {
+    return std::find(ids.begin(), ids.end(), box.first) == ids.end();
+  });
 }
 
-std::size_t Outboxes::disconnected(raft::NodeId id, const std::string& error) {
+void Outboxes::disconnected(raft::NodeId id, const std::string& error) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto found = boxes_.find(id);
-  if (found == boxes_.end()) return 0;
+  if (found == boxes_.end()) return;
   Box& box = found->second;
-  const std::size_t snapshots = count_snapshots(box.items);
   box.stats.messages_dropped += box.items.size();
   box.stats.connected = false;
   box.stats.last_error = error;
   box.items.clear();
   box.bytes = 0;
-  return snapshots;
 }
 
 void Outboxes::connected(raft::NodeId id) {
@@ -138,6 +114,23 @@ void Outboxes::sent(raft::NodeId id, std::size_t messages, std::size_t bytes) {
   if (found == boxes_.end()) return;
   found->second.stats.messages_sent += messages;
   found->second.stats.bytes_sent += bytes;
+}
+
+void Outboxes::dropped(raft::NodeId id, std::size_t messages, const std::string& error) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto found = boxes_.find(id);
+  if (found == boxes_.end()) return;
+  found->second.stats.messages_dropped += messages;
+  found->second.stats.last_error = error;
+}
+
+void Outboxes::snapshot_progress(raft::NodeId id, std::uint64_t bytes_sent,
+                                 std::uint64_t bytes_total) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto found = boxes_.find(id);
+  if (found == boxes_.end()) return;
+  found->second.stats.snapshot_bytes_sent = bytes_sent;
+  found->second.stats.snapshot_bytes_total = bytes_total;
 }
 
 PeerStats Outboxes::stats(raft::NodeId id) const {

@@ -1,8 +1,8 @@
 // What waits to be sent, per peer, bounded in messages and bytes; and each peer's statistics. All
 // methods may be called from any thread.
 //
-// Over the bound heartbeats and appends go first, the newest ones: Raft sends them again, while a
-// lost vote or TimeoutNow costs an election.
+// Snapshots don't queue here (snapshot_sender.h). Over the bound heartbeats and appends go first,
+// the newest ones: Raft sends them again, while a lost vote or TimeoutNow costs an election.
 #pragma once
 
 #include <deque>
@@ -21,7 +21,6 @@ namespace pgraft::transport {
 struct OutboxItem {
   std::variant<raft::Message, failover::Report> content;
   std::size_t bytes = 0;
-  bool is_snapshot() const;
   bool is_repeated() const;  // heartbeats, appends and their responses
 };
 
@@ -30,25 +29,21 @@ class Outboxes {
   Outboxes(std::size_t messages_max, std::size_t bytes_max)
       : messages_max_(messages_max), bytes_max_(bytes_max) {}
 
-  struct PutResult {
-    bool wake = false;                  // the sender sleeps: tell it
-    std::size_t snapshots_dropped = 0;  // to be reported as not sent
-  };
-  PutResult put(raft::NodeId id, OutboxItem item);
+  // True when the sender sleeps: tell it.
+  bool put(raft::NodeId id, OutboxItem item);
 
   // The oldest items, at least one if there is any, no more than `bytes_max` beyond the first.
   std::vector<OutboxItem> take(raft::NodeId id, std::size_t bytes_max, std::size_t messages_max);
 
   void add(raft::NodeId id);
-  // `snapshots_of`: gets a peer's id for every snapshot dropped with its box.
-  void remove_all_but(const std::vector<raft::NodeId>& ids,
-                      std::vector<raft::NodeId>* snapshots_of);
-  // Messages do not outlive the connection (attempt) they waited for. Returns how many snapshots
-  // were dropped.
-  std::size_t disconnected(raft::NodeId id, const std::string& error);
+  void remove_all_but(const std::vector<raft::NodeId>& ids);
+  // Messages do not outlive the connection (attempt) they waited for.
+  void disconnected(raft::NodeId id, const std::string& error);
 
   void connected(raft::NodeId id);
   void sent(raft::NodeId id, std::size_t messages, std::size_t bytes);
+  void dropped(raft::NodeId id, std::size_t messages, const std::string& error);
+  void snapshot_progress(raft::NodeId id, std::uint64_t bytes_sent, std::uint64_t bytes_total);
   PeerStats stats(raft::NodeId id) const;
 
  private:

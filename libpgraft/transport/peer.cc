@@ -8,7 +8,8 @@
 namespace pgraft::transport {
 namespace {
 
-constexpr std::size_t kWriteBytes = 1u << 20;  // of one batch, beyond its first message
+constexpr std::size_t kWriteBytes = 1u << 20;   // of one batch, beyond its first message
+constexpr std::size_t kHeaderMarginBytes = 64;  // of a snapshot's header around the message
 
 // One frame for the messages, one for each report.
 std::string encode_batch(std::vector<OutboxItem> items) {
@@ -32,7 +33,9 @@ Peer::Peer(Environment* env, PeerAddress address)
       address_(std::move(address)),
       backoff_(env->config.reconnect_min),
       timer_(env->io),
-      resolver_(env->io, address_.host, address_.port) {
+      resolver_(env->io, address_.host, address_.port),
+      snapshot_(&env->config, &env->snapshot_rate),
+      snapshot_timer_(env->io) {
   attempt();
 }
 
@@ -111,6 +114,9 @@ void Peer::on_frame(Frame frame) {
   if (state_ == State::kGreeting && frame.type == FrameType::kRefused) {
     return refuse(clean_reason(frame.payload));
   }
+  if (state_ == State::kReady && frame.type == FrameType::kSnapshotAck) {
+    return on_snapshot_ack(frame);
+  }
   refuse("received a frame that does not belong here, type " +
          std::to_string(static_cast<int>(frame.type)));
 }
@@ -129,20 +135,87 @@ void Peer::become_ready() {
   was_ready_ = true;
   backoff_ = env_->config.reconnect_min;
   env_->outboxes.connected(address_.id);
+  snapshot_.connected();
   pump();
 }
 
 void Peer::pump() {
-  if (state_ != State::kReady || stream_->writing()) return;
+  if (state_ == State::kReady && !stream_->writing()) write_next();
+  watch_snapshot();
+}
+
+// What waits in the outbox, then at most one piece of the snapshot: that is how long a message may
+// have to wait for it.
+void Peer::write_next() {
   std::vector<OutboxItem> items =
       env_->outboxes.take(address_.id, kWriteBytes, kMaxMessagesPerFrame);
-  if (items.empty()) return;
   in_flight_.messages = items.size();
-  in_flight_.snapshots = static_cast<std::size_t>(std::count_if(
-      items.begin(), items.end(), [](const OutboxItem& item) { return item.is_snapshot(); }));
   std::string bytes = encode_batch(std::move(items));
+  bytes += snapshot_.next_frame(std::chrono::steady_clock::now());
   in_flight_.bytes = bytes.size();
-  stream_->write(std::move(bytes));
+  if (!bytes.empty()) stream_->write(std::move(bytes));
+}
+
+void Peer::send_snapshot(raft::Message message) {
+  const std::size_t data = message.snapshot == nullptr ? 0 : message.snapshot->data.size();
+  const std::size_t header = encoded_bytes_max(message) - data + kHeaderMarginBytes;
+  if (header > kMaxFrameBytes) {
+    return conclude({1, false,
+                     "snapshot message of " + std::to_string(header) +
+                         " bytes besides its data is over the limit of a frame, " +
+                         std::to_string(kMaxFrameBytes)});
+  }
+  conclude(snapshot_.start(std::move(message), std::chrono::steady_clock::now()));
+  pump();
+}
+
+void Peer::on_snapshot_ack(const Frame& frame) {
+  const Result<SnapshotAck> ack = decode_snapshot_ack(frame.payload);
+  if (!ack.is_ok()) return refuse(ack.status().message());
+  const Result<SnapshotOutcome> outcome =
+      snapshot_.acknowledged(*ack, std::chrono::steady_clock::now());
+  if (!outcome.is_ok()) return refuse(outcome.status().message());
+  if (ack->answer == SnapshotAnswer::kRefused && outcome->messages > 0) {
+    env_->refusals.report(name(), outcome->reason);
+  }
+  conclude(*outcome);
+  pump();
+}
+
+// While something is being written its end is what comes next; the deadline counts always.
+void Peer::watch_snapshot() {
+  show_progress();
+  std::optional<SnapshotSender::TimePoint> at = snapshot_.deadline();
+  if (state_ == State::kReady && !stream_->writing()) {
+    const auto turn = snapshot_.next_turn();
+    if (turn && (!at || *turn < *at)) at = turn;
+  }
+  if (!at) return;
+  snapshot_timer_.expires_at(*at);
+  snapshot_timer_.async_wait(alive_.guard([this](asio::error_code error) {
+    if (error) return;
+    conclude(snapshot_.give_up_if_overdue(std::chrono::steady_clock::now()));
+    pump();
+  }));
+}
+
+void Peer::show_progress() {
+  env_->outboxes.snapshot_progress(address_.id, snapshot_.bytes_acknowledged(),
+                                   snapshot_.bytes_total());
+}
+
+// What the statistics say is true by the time the handler is told.
+void Peer::conclude(const SnapshotOutcome& outcome) {
+  if (outcome.messages == 0) return;
+  show_progress();
+  if (outcome.arrived) {
+    env_->outboxes.sent(address_.id, outcome.messages, 0);
+  } else {
+    env_->outboxes.dropped(address_.id, outcome.messages, outcome.reason);
+  }
+  for (std::size_t i = 0; i < outcome.messages; ++i) {
+    env_->handler->on_snapshot_sent(address_.id, outcome.arrived);
+  }
 }
 
 void Peer::on_written() {
@@ -150,9 +223,6 @@ void Peer::on_written() {
   const auto sent = in_flight_;
   in_flight_ = {};
   env_->outboxes.sent(address_.id, sent.messages, sent.bytes);
-  for (std::size_t i = 0; i < sent.snapshots; ++i) {
-    env_->handler->on_snapshot_sent(address_.id, true);
-  }
   pump();
 }
 
@@ -171,11 +241,10 @@ void Peer::refuse(const std::string& reason) {
   disconnect(reason);
 }
 
-void Peer::snapshots_gone(std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) env_->handler->on_snapshot_sent(address_.id, false);
+void Peer::retire() {
+  conclude(snapshot_.give_up("the snapshot was given up: the member was removed or has moved"));
+  drop("the member's address has changed");
 }
-
-void Peer::retire() { drop("the member's address has changed"); }
 
 void Peer::drop(const std::string& reason) {
   attempt_.renew();
@@ -184,8 +253,10 @@ void Peer::drop(const std::string& reason) {
   stream_.reset();
   socket_.reset();
   state_ = State::kWaiting;
-  const std::size_t snapshots = std::exchange(in_flight_, {}).snapshots;
-  snapshots_gone(snapshots + env_->outboxes.disconnected(address_.id, reason));
+  in_flight_ = {};
+  env_->outboxes.disconnected(address_.id, reason);
+  snapshot_.disconnected(std::chrono::steady_clock::now());
+  watch_snapshot();
 }
 
 void Peer::disconnect(const std::string& reason) {

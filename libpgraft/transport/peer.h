@@ -1,5 +1,5 @@
-// The outgoing connection to one peer: connect, greet, send what its outbox holds, and again with
-// back-off when it breaks.
+// The outgoing connection to one peer: connect, greet, send what its outbox holds and, between
+// that, the snapshot that is on its way; and again with back-off when it breaks.
 //
 // An attempt (resolve, connect, greet) has a deadline in each step. Event loop thread only.
 #pragma once
@@ -11,6 +11,7 @@
 #include "libpgraft/transport/codec.h"
 #include "libpgraft/transport/environment.h"
 #include "libpgraft/transport/net.h"
+#include "libpgraft/transport/snapshot_sender.h"
 #include "libpgraft/transport/stream.h"
 
 namespace pgraft::transport {
@@ -24,6 +25,7 @@ class Peer final : private StreamOwner {
 
   // The outbox may have something new.
   void pump();
+  void send_snapshot(raft::Message message);
   // Before it is destroyed while the transport lives: what it had to send is gone, and that is
   // told.
   void retire();
@@ -37,12 +39,16 @@ class Peer final : private StreamOwner {
   void connect_to(std::size_t i);
   void greet();
   void on_welcome(const Frame& frame);
+  void on_snapshot_ack(const Frame& frame);
   void become_ready();
   void drop(const std::string& reason);
   void disconnect(const std::string& reason);  // drop, and wait for the next attempt
   void refuse(const std::string& reason);      // the same, told to the handler
   void report_lost(const std::string& reason);
-  void snapshots_gone(std::size_t count);
+  void write_next();
+  void watch_snapshot();
+  void show_progress();
+  void conclude(const SnapshotOutcome& outcome);
   void arm(std::chrono::milliseconds delay, void (Peer::*then)());
   void give_up_step();
   std::string name() const;
@@ -63,9 +69,12 @@ class Peer final : private StreamOwner {
   std::unique_ptr<Stream> stream_;  // greeting and ready
   Hello hello_;
   struct Batch {
-    std::size_t messages = 0, bytes = 0, snapshots = 0;
+    std::size_t messages = 0, bytes = 0;
   };
   Batch in_flight_;
+  SnapshotSender snapshot_;            // outlives the connection
+  asio::steady_timer snapshot_timer_;  // of its next turn, or its end
+  Alive alive_;
   Alive attempt_;  // handlers of an earlier attempt are void
   Alive step_;  // and so are those of an earlier deadline, even when it has expired and waits to be
                 // handled

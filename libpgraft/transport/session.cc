@@ -1,6 +1,7 @@
 #include "libpgraft/transport/session.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "libpgraft/transport/handshake.h"
 
@@ -42,6 +43,8 @@ void Session::on_frame(Frame frame) {
     case State::kMessages:
       if (frame.type == FrameType::kMessages) return on_messages(frame);
       if (frame.type == FrameType::kReport) return on_report(frame);
+      if (frame.type == FrameType::kSnapshotHeader) return on_snapshot_header(frame);
+      if (frame.type == FrameType::kSnapshotChunk) return on_snapshot_chunk(frame);
       return end("sent a frame that does not belong here, type " +
                  std::to_string(static_cast<int>(frame.type)));
     case State::kClosing:
@@ -71,6 +74,7 @@ void Session::on_hello(const Frame& frame) {
     return refuse(s.message());
   }
   peer_ = id;
+  incarnation_ = hello->identity.incarnation;
   state_ = State::kMessages;
   deadline_.cancel();
   stream_->set_max_payload(kMaxFrameBytes);
@@ -85,6 +89,10 @@ void Session::on_messages(const Frame& frame) {
   const bool own = std::all_of(messages->begin(), messages->end(),
                                [this](const raft::Message& m) { return m.from == peer_; });
   if (!own) return end("sent a message in the name of another node");
+  const bool whole = std::any_of(messages->begin(), messages->end(), [](const raft::Message& m) {
+    return m.type == raft::MessageType::kSnapshot;
+  });
+  if (whole) return end("sent a snapshot that it had not announced");
   if (!messages->empty()) env_->handler->on_messages(std::move(*messages));
 }
 
@@ -93,6 +101,48 @@ void Session::on_report(const Frame& frame) {
   if (!report.is_ok()) return end(report.status().message());
   if (report->from != peer_) return end("sent a report in the name of another node");
   env_->handler->on_report(*report);
+}
+
+void Session::on_snapshot_header(const Frame& frame) {
+  Result<SnapshotHeader> header = decode_snapshot_header(frame.payload);
+  if (!header.is_ok()) return end(header.status().message());
+  if (header->message.from != peer_) return end("sent a snapshot in the name of another node");
+  after(env_->snapshots.on_header(peer_, incarnation_, std::move(*header),
+                                  std::chrono::steady_clock::now()));
+}
+
+void Session::on_snapshot_chunk(const Frame& frame) {
+  const Result<SnapshotChunk> chunk = decode_snapshot_chunk(frame.payload);
+  if (!chunk.is_ok()) return end(chunk.status().message());
+  after(env_->snapshots.on_chunk(peer_, *chunk, std::chrono::steady_clock::now()));
+}
+
+void Session::after(SnapshotReceiver::Step step) {
+  if (step.ack.answer == SnapshotAnswer::kRefused) {
+    env_->refusals.report(name(), "its snapshot was refused: " + step.ack.reason);
+  }
+  if (step.message) {
+    std::vector<raft::Message> messages;
+    messages.push_back(std::move(*step.message));
+    env_->handler->on_messages(std::move(messages));
+  }
+  acknowledge(std::move(step.ack));
+  owner_->on_snapshot_progress();
+}
+
+// The newest says all that those before it said, except why a transfer was refused: the chunks that
+// were on their way then are refused for want of a transfer.
+void Session::acknowledge(SnapshotAck ack) {
+  const bool told =
+      ack_ && ack_->transfer == ack.transfer && ack_->answer == SnapshotAnswer::kRefused;
+  if (!told) ack_ = std::move(ack);
+  if (!stream_->writing()) write_ack();
+}
+
+void Session::write_ack() {
+  const SnapshotAck ack = std::move(*ack_);
+  ack_.reset();
+  stream_->write(encode_frame(FrameType::kSnapshotAck, encode(ack)));
 }
 
 void Session::refuse(const std::string& reason) {
@@ -110,6 +160,7 @@ void Session::answer_and_close(FrameType type, const std::string& payload) {
 
 void Session::on_written() {
   if (state_ == State::kClosing) stream_->shutdown_send();
+  if (state_ == State::kMessages && ack_) write_ack();
 }
 
 void Session::on_stream_end(StreamEnd how, const Status& why) {

@@ -1,9 +1,10 @@
-// An accepted connection: either a peer's messages after a handshake, or one request and its
-// answer. Event loop thread only.
+// An accepted connection: either a peer's messages after a handshake, with acknowledgements of the
+// snapshots among them, or one request and its answer. Event loop thread only.
 #pragma once
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "libpgraft/transport/codec.h"
@@ -24,6 +25,7 @@ class SessionOwner {
   virtual void on_greeted(
       Session* session) = 0;  // its peer() is up, and what it had before is stale
   virtual void on_session_end(Session* session) = 0;
+  virtual void on_snapshot_progress() = 0;  // env->snapshots has another deadline
 };
 
 class Session final : private StreamOwner {
@@ -40,6 +42,11 @@ class Session final : private StreamOwner {
   void on_hello(const Frame& frame);
   void on_messages(const Frame& frame);
   void on_report(const Frame& frame);
+  void on_snapshot_header(const Frame& frame);
+  void on_snapshot_chunk(const Frame& frame);
+  void after(SnapshotReceiver::Step step);
+  void acknowledge(SnapshotAck ack);
+  void write_ack();
   void answer_and_close(FrameType type, const std::string& payload);
   void refuse(const std::string& reason);  // told to both sides
   void end(const std::string& garbage);    // told to the handler, if not empty
@@ -54,6 +61,8 @@ class Session final : private StreamOwner {
   State state_ = State::kFirstFrame;
   std::string remote_;  // its address without the port, which differs each time
   raft::NodeId peer_ = 0;
+  raft::Incarnation incarnation_ = 0;  // the peer's
+  std::optional<SnapshotAck> ack_;     // to be written
   std::unique_ptr<Stream> stream_;
   asio::steady_timer deadline_;
   Alive alive_;

@@ -21,6 +21,8 @@ namespace {
 
 constexpr std::size_t kReportBytes = 64;  // of a report in the outbox's account
 constexpr std::chrono::milliseconds kAcceptRetry{100};
+constexpr std::size_t kMaxChunkBytes = 16u << 20;
+constexpr std::size_t kMaxWindowChunks = 1024;
 
 // Opens a listening socket on the first address that `host` stands for and that can be had.
 Status listen_on(tcp::acceptor* acceptor, const std::string& host, std::uint16_t port) {
@@ -48,7 +50,10 @@ Status listen_on(tcp::acceptor* acceptor, const std::string& host, std::uint16_t
 class TcpTransport final : public Transport, private SessionOwner {
  public:
   TcpTransport(const Config& config, const Identity& self, Handler* handler)
-      : env_(config, self, handler), acceptor_(env_.io), accept_timer_(env_.io) {}
+      : env_(config, self, handler),
+        acceptor_(env_.io),
+        accept_timer_(env_.io),
+        snapshots_timer_(env_.io) {}
 
   ~TcpTransport() override { stop(); }
 
@@ -71,24 +76,21 @@ class TcpTransport final : public Transport, private SessionOwner {
   void set_peers(const std::vector<PeerAddress>& peers) override {
     const raft::NodeId self = env_.self().node_id;
     std::vector<PeerAddress> others;
-    std::vector<raft::NodeId> ids, snapshots_of;
+    std::vector<raft::NodeId> ids;
     for (const PeerAddress& peer : peers) {
       if (peer.id == self || peer.id == raft::kNoNode) continue;
       others.push_back(peer);
       ids.push_back(peer.id);
     }
-    {
-      // In one step with the posting, so that concurrent calls leave outboxes and connections
-      // alike.
-      const std::lock_guard<std::mutex> lock(set_peers_mutex_);
-      env_.outboxes.remove_all_but(ids, &snapshots_of);
-      for (const raft::NodeId id : ids) env_.outboxes.add(id);
-      asio::post(env_.io, [this, others = std::move(others)] { apply_peers(others); });
-    }
-    for (const raft::NodeId id : snapshots_of) post_snapshot_dropped(id);
+    // In one step with the posting, so that concurrent calls leave outboxes and connections alike.
+    const std::lock_guard<std::mutex> lock(set_peers_mutex_);
+    env_.outboxes.remove_all_but(ids);
+    for (const raft::NodeId id : ids) env_.outboxes.add(id);
+    asio::post(env_.io, [this, others = std::move(others)] { apply_peers(others); });
   }
 
   void send(raft::Message message) override {
+    if (message.type == raft::MessageType::kSnapshot) return send_snapshot(std::move(message));
     const raft::NodeId to = message.to;
     const std::size_t bytes = encoded_bytes_max(message);
     put(to, {std::move(message), bytes});
@@ -131,17 +133,19 @@ class TcpTransport final : public Transport, private SessionOwner {
   }
 
   void put(raft::NodeId to, OutboxItem item) {
-    const Outboxes::PutResult result = env_.outboxes.put(to, std::move(item));
-    if (result.snapshots_dropped > 0) post_snapshot_dropped(to);
-    if (!result.wake) return;
+    if (!env_.outboxes.put(to, std::move(item))) return;
     asio::post(env_.io, [this, to] {
       const auto found = peers_.find(to);
       if (found != peers_.end()) found->second->pump();
     });
   }
 
-  void post_snapshot_dropped(raft::NodeId id) {
-    asio::post(env_.io, [this, id] { env_.handler->on_snapshot_sent(id, false); });
+  void send_snapshot(raft::Message message) {
+    asio::post(env_.io, [this, message = std::move(message)] {
+      const auto found = peers_.find(message.to);
+      if (found != peers_.end()) return found->second->send_snapshot(message);
+      env_.handler->on_snapshot_sent(message.to, false);
+    });
   }
 
   // --- the rest runs on the thread ---
@@ -207,9 +211,23 @@ class TcpTransport final : public Transport, private SessionOwner {
     asio::post(env_.io, [this, session] { sessions_.erase(session); });
   }
 
+  void on_snapshot_progress() override {
+    const auto deadline = env_.snapshots.next_deadline();
+    if (snapshots_watched_ || !deadline) return;
+    snapshots_watched_ = true;
+    snapshots_timer_.expires_at(*deadline);
+    snapshots_timer_.async_wait([this](asio::error_code) {
+      snapshots_watched_ = false;
+      env_.snapshots.drop_stalled(std::chrono::steady_clock::now());
+      on_snapshot_progress();
+    });
+  }
+
   Environment env_;
   tcp::acceptor acceptor_;
   asio::steady_timer accept_timer_;
+  asio::steady_timer snapshots_timer_;
+  bool snapshots_watched_ = false;  // by the timer: deadlines only move away from it
   std::uint16_t port_ = 0;
   std::map<raft::NodeId, std::unique_ptr<Peer>> peers_;
   std::map<Session*, std::unique_ptr<Session>> sessions_;
@@ -220,8 +238,30 @@ class TcpTransport final : public Transport, private SessionOwner {
 
 }  // namespace
 
+Status Config::validate() const {
+  if (snapshot_chunk_bytes == 0 || snapshot_chunk_bytes > kMaxChunkBytes) {
+    return {Code::kInvalidArgument,
+            "snapshot_chunk_bytes must be between 1 and " + std::to_string(kMaxChunkBytes)};
+  }
+  if (snapshot_window_chunks == 0 || snapshot_window_chunks > kMaxWindowChunks) {
+    return {Code::kInvalidArgument,
+            "snapshot_window_chunks must be between 1 and " + std::to_string(kMaxWindowChunks)};
+  }
+  // A receiver that gets no chunk for so long forgets the transfer, so each must get one.
+  const double chunks_in_time = static_cast<double>(snapshot_bytes_per_second) *
+                                std::chrono::duration<double>(snapshot_stall_timeout).count() /
+                                static_cast<double>(snapshot_chunk_bytes);
+  if (snapshot_bytes_per_second != 0 && chunks_in_time < state::kMaxMembers) {
+    return {Code::kInvalidArgument, "snapshot_bytes_per_second is too low: a chunk for each of " +
+                                        std::to_string(state::kMaxMembers) +
+                                        " members must pass within snapshot_stall_timeout"};
+  }
+  return Status::ok();
+}
+
 Result<std::unique_ptr<Transport>> Transport::start(const Config& config, const Identity& self,
                                                     Handler* handler) {
+  if (Status s = config.validate(); !s.is_ok()) return s;
   auto transport = std::make_unique<TcpTransport>(config, self, handler);
   if (Status s = transport->open(); !s.is_ok()) return s;
   return std::unique_ptr<Transport>(std::move(transport));

@@ -1,11 +1,16 @@
 // The wire: asio TCP between the members' Raft ports.
 //
 // One outgoing connection per peer with backed-off reconnect; incoming ones are read only (except
-// for requests). Frames: length-limited, checksummed (CRC-32C), versioned; payloads are cereal
-// portable binary. A handshake with cluster name, cluster id, node id, incarnation and protocol
-// version comes first; a mismatch is refused with a reason that both sides log and show. Each
-// peer's queue is bounded in messages and bytes: a slow peer loses messages (Raft repairs that), it
-// never blocks the others.
+// for answers to requests, and acknowledgements of snapshots). Frames: length-limited, checksummed
+// (CRC-32C), versioned; payloads are cereal portable binary. A handshake with cluster name, cluster
+// id, node id, incarnation and protocol version comes first; a mismatch is refused with a reason
+// that both sides log and show. Each peer's queue is bounded in messages and bytes: a slow peer
+// loses messages (Raft repairs that), it never blocks the others.
+//
+// Snapshots don't queue: they travel in chunks between the other messages (snapshot_sender.h),
+// limited in rate, and are taken up where they were when a connection breaks. The receiver
+// acknowledges on the connection that carries the chunks: so an acknowledgement never speaks of
+// another connection's chunks, and none outlives its own.
 //
 // Thread rule: the transport runs one thread of its own, with all signals blocked by its creator;
 // callbacks are made on it and must not block. All public methods may be called from any thread.
@@ -86,6 +91,15 @@ struct Config {
   std::size_t max_incoming_connections = 256;
   std::chrono::milliseconds handshake_timeout{
       2000};  // an incoming connection that says nothing is closed
+
+  std::size_t snapshot_chunk_bytes = 256u << 10;        // other messages wait for no more than one
+  std::size_t snapshot_window_chunks = 4;               // sent to a peer and not acknowledged yet
+  std::uint64_t snapshot_bytes_per_second = 32u << 20;  // to all peers together; 0: no limit
+  std::uint64_t max_snapshot_bytes = 1u << 30;          // a bigger one is refused by its receiver
+  // Without progress for that long the sender gives a transfer up, and the receiver forgets it.
+  std::chrono::milliseconds snapshot_stall_timeout{30000};
+
+  Status validate() const;  // kInvalidArgument
 };
 
 class Handler {
@@ -96,9 +110,9 @@ class Handler {
   // The connection to or from the peer's process was reset, closed or refused (not merely slow): a
   // hint to the failure detector.
   virtual void on_peer_lost(raft::NodeId id, const std::string& reason) = 0;
-  // A handshake was refused, by this side or by the other.
+  // A handshake or a snapshot was refused, by this side or by the other.
   virtual void on_refused(const std::string& peer, const std::string& reason) = 0;
-  // A snapshot message has left, or will not.
+  // A snapshot has arrived as a whole, or was given up. Called once for each kSnapshot message.
   virtual void on_snapshot_sent(raft::NodeId id, bool ok) = 0;
   virtual ClusterStatus on_status_request() = 0;
   // An incoming connection passed the handshake; `peer` tells its address. A node that joins, or
@@ -111,12 +125,14 @@ struct PeerStats {
   bool connected = false;
   std::uint64_t messages_sent = 0, bytes_sent = 0, messages_dropped = 0;
   std::string last_error;
+  // Of the snapshot on its way there, of which the peer has acknowledged so much; 0 and 0: none.
+  std::uint64_t snapshot_bytes_sent = 0, snapshot_bytes_total = 0;
 };
 
 class Transport {
  public:
   // Listens at once; kIo with the address when that fails ("could not listen on 10.0.0.1:8001:
-  // address already in use").
+  // address already in use"), kInvalidArgument when the configuration is not valid.
   static Result<std::unique_ptr<Transport>> start(const Config& config, const Identity& self,
                                                   Handler* handler);
   virtual ~Transport() = default;  // stops
@@ -125,12 +141,13 @@ class Transport {
   virtual void set_identity(const Identity& self) = 0;  // after joining a cluster
   virtual void set_peers(
       const std::vector<PeerAddress>& peers) = 0;  // opens and closes connections to match
-  virtual void send(
-      raft::Message message) = 0;  // to message.to; dropped when there is no such peer
+  // To message.to; dropped when there is no such peer. A kSnapshot message to a peer that is being
+  // sent one already takes its place, and goes on where that one was if the snapshot is the same.
+  virtual void send(raft::Message message) = 0;
   virtual void send_report(raft::NodeId to, const failover::Report& report) = 0;
   virtual PeerStats peer_stats(raft::NodeId id) const = 0;
   virtual std::uint64_t refused_connections()
-      const = 0;            // handshakes refused and garbage received, in either direction
+      const = 0;  // handshakes and snapshots refused and garbage received, in either direction
   virtual void stop() = 0;  // no callback after it returns; not to be called from one
 };
 

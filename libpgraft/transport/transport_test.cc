@@ -6,9 +6,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <condition_variable>
-#include <mutex>
-#include <set>
 #include <thread>
 
 #include "libpgraft/base/crc32c.h"
@@ -16,6 +13,7 @@
 #include "libpgraft/transport/codec.h"
 #include "libpgraft/transport/frame.h"
 #include "libpgraft/transport/test_data.h"
+#include "libpgraft/transport/test_node.h"
 
 namespace pgraft::transport {
 namespace {
@@ -27,115 +25,14 @@ using raft::MessageType;
 using raft::NodeId;
 using testing::HasSubstr;
 
-constexpr auto kPatience = 30s;  // for what must happen
-constexpr auto kQuiet = 300ms;   // for what must not
-
-class Recorder final : public Handler {
- public:
-  void on_messages(std::vector<Message> got) override {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    for (Message& m : got) messages.push_back(std::move(m));
-    changed_.notify_all();
-  }
-  void on_report(const failover::Report& report) override {
-    record([&] { reports.push_back(report); });
-  }
-  void on_peer_lost(NodeId id, const std::string& reason) override {
-    record([&] { lost.emplace_back(id, reason); });
-  }
-  void on_refused(const std::string& peer, const std::string& reason) override {
-    record([&] { refused.push_back(peer + ": " + reason); });
-  }
-  void on_snapshot_sent(NodeId id, bool ok) override {
-    record([&] { snapshots.emplace_back(id, ok); });
-  }
-  ClusterStatus on_status_request() override { return test::some_status(); }
-
-  // Waits until `condition`, evaluated under the lock, holds.
-  template <class F>
-  bool wait(F condition, std::chrono::milliseconds patience = kPatience) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    return changed_.wait_for(lock, patience, condition);
-  }
-  bool wait_refused(const std::string& part) {
-    return wait([&] {
-      return std::any_of(refused.begin(), refused.end(),
-                         [&](const std::string& r) { return r.find(part) != std::string::npos; });
-    });
-  }
-  bool wait_message(std::uint64_t stamp) {
-    return wait([&] {
-      return std::any_of(messages.begin(), messages.end(),
-                         [&](const Message& m) { return m.stamp == stamp; });
-    });
-  }
-
-  std::vector<Message> messages;
-  std::vector<failover::Report> reports;
-  std::vector<std::pair<NodeId, std::string>> lost;
-  std::vector<std::string> refused;
-  std::vector<std::pair<NodeId, bool>> snapshots;
-
- private:
-  template <class F>
-  void record(F f) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    f();
-    changed_.notify_all();
-  }
-  std::mutex mutex_;
-  std::condition_variable changed_;
-};
-
-bool eventually(const std::function<bool()>& condition) {
-  const auto deadline = std::chrono::steady_clock::now() + kPatience;
-  while (std::chrono::steady_clock::now() < deadline) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(2ms);
-  }
-  return condition();
-}
-
-Config local_config(std::uint16_t port = 0) {
-  Config config;
-  config.listen_address = "127.0.0.1";
-  config.listen_port = port;
-  return config;
-}
-
-struct Node {
-  explicit Node(NodeId id, Config config = local_config())
-      : Node(test::some_identity(id), config) {}
-  Node(Identity identity, Config config) : self(std::move(identity)) {
-    auto started = Transport::start(config, self, &got);
-    if (!started.is_ok()) ADD_FAILURE() << started.status().to_string();
-    if (started.is_ok()) transport = std::move(*started);
-  }
-  PeerAddress address() const {
-    return {self.node_id, self.incarnation, "127.0.0.1", transport->port()};
-  }
-  bool connected(NodeId id) const { return transport->peer_stats(id).connected; }
-
-  Identity self;
-  Recorder got;
-  std::unique_ptr<Transport> transport;
-};
-
-Message message_to(NodeId from, NodeId to, std::uint64_t stamp,
-                   MessageType type = MessageType::kHeartbeat) {
-  Message m;
-  m.type = type;
-  m.from = from;
-  m.to = to;
-  m.stamp = stamp;
-  return m;
-}
-
-void connect(Node& a, Node& b) {
-  a.transport->set_peers({b.address()});
-  ASSERT_TRUE(eventually([&] { return a.connected(b.self.node_id); }))
-      << a.transport->peer_stats(b.self.node_id).last_error;
-}
+using test::connect;
+using test::eventually;
+using test::kPatience;
+using test::kQuiet;
+using test::local_config;
+using test::message_to;
+using test::Node;
+using test::Recorder;
 
 // A plain socket, for saying what no transport says.
 class RawClient {
@@ -160,13 +57,20 @@ class RawClient {
   tcp::socket socket_;
 };
 
-TEST(Transport, CarriesEveryFieldOfEveryMessageTypeInOrder) {
+// Snapshots come when their last chunk does, the others in their order.
+TEST(Transport, CarriesEveryFieldOfEveryMessageType) {
   Node a(1), b(2);
   connect(a, b);
   const std::vector<Message> all = test::every_message();
   for (const Message& m : all) a.transport->send(m);
   ASSERT_TRUE(b.got.wait([&] { return b.got.messages.size() == all.size(); }));
-  test::expect_same(b.got.messages, all);
+  const auto by_type = [](const Message& x, const Message& y) {
+    return x.type == MessageType::kSnapshot && y.type != MessageType::kSnapshot;
+  };
+  std::vector<Message> expected = all;
+  std::stable_sort(expected.begin(), expected.end(), by_type);
+  std::stable_sort(b.got.messages.begin(), b.got.messages.end(), by_type);
+  test::expect_same(b.got.messages, expected);
   EXPECT_TRUE(a.got.wait([&] { return !a.got.snapshots.empty(); }));
   EXPECT_EQ(a.got.snapshots, (std::vector<std::pair<NodeId, bool>>{{2, true}}));
   a.transport->send_report(2, test::some_report());
@@ -184,28 +88,17 @@ TEST(Transport, SendsManyMessagesInFewWritesAndLosesNone) {
   EXPECT_EQ(a.transport->peer_stats(2).messages_dropped, 0u);
 }
 
-TEST(Transport, CarriesABigSnapshot) {
-  Node a(1), b(2);
-  connect(a, b);
-  auto snapshot = std::make_shared<raft::Snapshot>();
-  snapshot->meta.index = 1;
-  for (int i = 0; i < (20 << 20); ++i) snapshot->data.push_back(static_cast<char>(i * 7 >> 3));
-  Message m = message_to(1, 2, 1, MessageType::kSnapshot);
-  m.snapshot = snapshot;
-  a.transport->send(m);
-  ASSERT_TRUE(b.got.wait_message(1));
-  EXPECT_TRUE(*b.got.messages[0].snapshot == *snapshot);
-  ASSERT_TRUE(a.got.wait([&] { return !a.got.snapshots.empty(); }));
-  EXPECT_TRUE(a.got.snapshots[0].second);
-}
-
 TEST(Transport, TooBigAMessageIsDroppedAndSaidSo) {
   Node a(1), b(2);
   connect(a, b);
-  auto snapshot = std::make_shared<raft::Snapshot>();
-  snapshot->data.resize(kMaxFrameBytes);
-  Message m = message_to(1, 2, 1, MessageType::kSnapshot);
-  m.snapshot = snapshot;
+  const std::string too_big(kMaxFrameBytes, 'x');
+  Message m = message_to(1, 2, 1, MessageType::kAppend);
+  m.entries.push_back({1, 1, raft::EntryType::kNormal, too_big});
+  a.transport->send(m);
+  EXPECT_EQ(a.transport->peer_stats(2).messages_dropped, 1u);
+  EXPECT_THAT(a.transport->peer_stats(2).last_error, HasSubstr("over the limit of a frame"));
+  m = message_to(1, 2, 1, MessageType::kSnapshot);
+  m.context = too_big;
   a.transport->send(m);
   ASSERT_TRUE(a.got.wait([&] { return !a.got.snapshots.empty(); }));
   EXPECT_FALSE(a.got.snapshots[0].second);
@@ -387,6 +280,17 @@ TEST(Transport, MessageInAnothersNameClosesTheConnection) {
   EXPECT_TRUE(a.got.wait([&] { return a.got.messages.empty(); }));
 }
 
+TEST(Transport, SnapshotAmongOtherMessagesClosesTheConnection) {
+  Node a(1);
+  RawClient client(a.transport->port());
+  client.say(encode_frame(FrameType::kHello, encode(Hello{test::some_identity(2), 1, 0})) +
+             encode_frame(FrameType::kMessages, encode(std::vector<Message>{
+                                                    message_to(2, 1, 1, MessageType::kSnapshot)})));
+  client.hear_all();
+  EXPECT_TRUE(a.got.wait_refused("sent a snapshot that it had not announced"));
+  EXPECT_TRUE(a.got.wait([&] { return a.got.messages.empty(); }));
+}
+
 TEST(Transport, SilentConnectionIsClosed) {
   Config config = local_config();
   config.handshake_timeout = 50ms;
@@ -492,7 +396,9 @@ TEST(Transport, PeerThatStopsReadingIsBoundedAndBlocksNobody) {
 }
 
 TEST(Transport, SnapshotThatCanNotLeaveIsReportedAsNotSent) {
-  Node a(1);
+  Config config = local_config();
+  config.snapshot_stall_timeout = 1s;
+  Node a(1, config);
   std::uint16_t closed = 0;
   {
     Node b(2);
