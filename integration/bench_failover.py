@@ -1,4 +1,4 @@
-"""How long nobody can write: `./dev bench [ROUNDS]`.
+"""How long nobody can write: `./dev bench failover [ROUNDS]`.
 
 Three real servers at default settings. A round takes the leader away in one of three ways and
 measures the time until the first row is committed, with a quorum, through one of the other two:

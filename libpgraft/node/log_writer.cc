@@ -13,8 +13,9 @@ namespace {
 // the rest.
 constexpr std::uint64_t kMergedBytesMax = 8u << 20;
 
-bool has_work(const raft::Message& write) {
-  return write.term != 0 || !write.entries.empty() || write.snapshot != nullptr;
+// write.term is not 0.
+raft::HardState hard_state_of(const raft::Message& write) {
+  return {write.term, write.vote, write.commit};
 }
 
 }  // namespace
@@ -27,7 +28,7 @@ bool MergedWrite::add(raft::Message* write, bool sync) {
   if (any_ && bytes_ > kMergedBytesMax) return false;
   any_ = true;
   sync_ = sync_ || sync;
-  if (write->term != 0) hard_ = raft::HardState{write->term, write->vote, write->commit};
+  if (write->term != 0) hard_ = hard_state_of(*write);
   snapshot_ = write->snapshot;
   if (write->entries.empty()) return true;
   for (const raft::Entry& entry : write->entries) bytes_ += entry.data.size();
@@ -69,7 +70,8 @@ void DirectLogWriter::save(raft::Snapshot snapshot, raft::Index first_kept) {
 }
 
 Status DirectLogWriter::take_written(std::vector<raft::Message>* written) {
-  *written = std::exchange(written_, {});
+  written->clear();
+  written->swap(written_);
   return failed_;
 }
 
@@ -107,8 +109,12 @@ bool HeldLogWriter::write_one() {
 
 // --- ThreadedLogWriter
 
-ThreadedLogWriter::ThreadedLogWriter(storage::LogStore* store, std::function<void()> written)
-    : store_(store), on_written_(std::move(written)), thread_(&ThreadedLogWriter::run, this) {}
+ThreadedLogWriter::ThreadedLogWriter(storage::LogStore* store, std::function<void()> written,
+                                     bool sync)
+    : store_(store),
+      on_written_(std::move(written)),
+      sync_(sync),
+      thread_(&ThreadedLogWriter::run, this) {}
 
 ThreadedLogWriter::~ThreadedLogWriter() {
   {
@@ -120,14 +126,17 @@ ThreadedLogWriter::~ThreadedLogWriter() {
 }
 
 void ThreadedLogWriter::append(raft::Message write, bool sync) {
-  if (!has_work(write)) {
+  // Term and vote have not changed. Nobody is told that a commit index is durable; it is stored no
+  // later than the entries that it came with (PROTOCOL.md M4b).
+  if (!sync && write.entries.empty() && write.snapshot == nullptr) {
     const std::lock_guard lock(mutex_);
     if (queue_.empty() && !writing_) {
+      if (write.term != 0) commit_ = hard_state_of(write);
       if (failed_) written_.push_back(std::move(write));
       return;  // the replica asks before it waits
     }
   }
-  post(Append{std::move(write), sync});
+  post(Append{std::move(write), sync && sync_});
 }
 
 void ThreadedLogWriter::save(raft::Snapshot snapshot, raft::Index first_kept) {
@@ -145,8 +154,9 @@ void ThreadedLogWriter::post(Work work) {
 }
 
 Status ThreadedLogWriter::take_written(std::vector<raft::Message>* written) {
+  written->clear();
   const std::lock_guard lock(mutex_);
-  *written = std::exchange(written_, {});
+  written->swap(written_);
   return failed_;
 }
 
@@ -155,7 +165,11 @@ void ThreadedLogWriter::run() {
   std::unique_lock lock(mutex_);
   for (;;) {
     wake_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
-    if (queue_.empty()) return;
+    std::optional<raft::HardState> commit = std::exchange(commit_, {});
+    if (queue_.empty()) {
+      (void)MergedWrite(commit).write_to(store_);  // nobody waits for it
+      return;
+    }
     std::vector<Work> work = std::exchange(queue_, {});
     writing_ = true;
     lock.unlock();
@@ -168,7 +182,7 @@ void ThreadedLogWriter::run() {
                      .with_context("could not save a snapshot");
         ++next;
       } else {
-        MergedWrite merged;
+        MergedWrite merged(std::exchange(commit, {}));
         for (; next < work.size(); ++next) {
           auto* append = std::get_if<Append>(&work[next]);
           if (append == nullptr || !merged.add(&append->write, append->sync)) break;
@@ -183,11 +197,15 @@ void ThreadedLogWriter::run() {
       } else {
         failed_ = status;
       }
+      if (next == work.size()) {
+        // In one step with what is written: who sees that finds the writer idle.
+        writing_ = false;
+        commit_ = commit;  // when there was nothing but a snapshot to go with
+      }
       lock.unlock();
       on_written_();
     }
     lock.lock();
-    writing_ = false;
     if (!failed_) {
       queue_.clear();
       return;

@@ -28,8 +28,8 @@ class LogWriter {
   virtual void append(raft::Message write, bool sync) = 0;
   // A snapshot of the state machine and the log's new start: LogStore::save_snapshot().
   virtual void save(raft::Snapshot snapshot, raft::Index first_kept) = 0;
-  // The appends that are durable, in order, each once. An error is the store's: nothing after it is
-  // written any more.
+  // The appends that are durable, in order, each once, in place of what *written holds. An error is
+  // the store's: nothing after it is written any more.
   virtual Status take_written(std::vector<raft::Message>* written) = 0;
 };
 
@@ -65,11 +65,13 @@ class HeldLogWriter final : public LogWriter {
 };
 
 // Writes on a thread of its own. All that waits when the disk is free goes into one write and one
-// sync (group commit).
+// sync (group commit). A commit index that comes alone need not be durable: it counts as written
+// and goes with what is written next.
 class ThreadedLogWriter final : public LogWriter {
  public:
   // `written` is called on the writer's thread when take_written() has news; it must not block.
-  ThreadedLogWriter(storage::LogStore* store, std::function<void()> written);
+  // `sync` false: nothing is synced (NodeConfig::sync_writes).
+  ThreadedLogWriter(storage::LogStore* store, std::function<void()> written, bool sync = true);
   ~ThreadedLogWriter() override;  // what waits is still written
   ThreadedLogWriter(const ThreadedLogWriter&) = delete;
   ThreadedLogWriter& operator=(const ThreadedLogWriter&) = delete;
@@ -93,9 +95,11 @@ class ThreadedLogWriter final : public LogWriter {
 
   storage::LogStore* store_;
   const std::function<void()> on_written_;
+  const bool sync_;
   std::mutex mutex_;
   std::condition_variable wake_;
   std::vector<Work> queue_;
+  std::optional<raft::HardState> commit_;  // counts as written; older than all of queue_
   bool writing_ = false;
   bool stopping_ = false;
   std::vector<raft::Message> written_;
@@ -107,6 +111,8 @@ class ThreadedLogWriter final : public LogWriter {
 // moved out of them; their responses stay.
 class MergedWrite {
  public:
+  // `hard` comes before what is added.
+  explicit MergedWrite(std::optional<raft::HardState> hard = {}) : hard_(hard) {}
   // False: it has to be written by itself, after what is merged so far.
   bool add(raft::Message* write, bool sync);
   bool empty() const { return !any_; }

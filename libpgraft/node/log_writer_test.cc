@@ -51,7 +51,7 @@ TEST(MergedWrite, LeavesTheLogAsItsPartsInOrder) {
       ASSERT_TRUE(merged.add(&all[i], true));
       if (i + 1 == n || (cuts >> i & 1) != 0) {
         ASSERT_TRUE(merged.write_to(store.get()));
-        merged = {};
+        merged = MergedWrite();
       }
     }
     EXPECT_EQ(terms(*store), (std::vector<Term>{1, 1, 3, 3, 3})) << cuts;

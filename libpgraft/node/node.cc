@@ -189,13 +189,14 @@ Status NodeImpl::open_log() {
   Result<std::unique_ptr<storage::LogStore>> store = storage::open_leveldb_store(directory);
   if (!store) return store.status();
   store_ = std::move(store).value();
-  writer_ = std::make_unique<ThreadedLogWriter>(store_.get(), [this] {
+  const auto written = [this] {
     {
       const std::lock_guard lock(queue_mutex_);
       written_ = true;
     }
     queue_wake_.notify_one();
-  });
+  };
+  writer_ = std::make_unique<ThreadedLogWriter>(store_.get(), written, config_.sync_writes);
   return Status::ok();
 }
 

@@ -36,6 +36,8 @@ struct NodeConfig {
                                                      // campaigns come between half and all of it
   std::size_t max_log_entries = 1000;                // per append batch
   std::chrono::milliseconds request_timeout{10000};
+  // false: for benchmarks and tests. A crash of the machine may lose what was acknowledged.
+  bool sync_writes = true;
   std::uint64_t seed = 0;   // 0: from the operating system
   Status validate() const;  // every field; the message names the setting and the allowed range
 };

@@ -78,6 +78,7 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
  private:
   using Clock = std::chrono::steady_clock;
   using Task = std::function<void()>;
+  static constexpr std::size_t kMaxQueuedTasks = 131072;
 
   // transport::Handler, on the transport's thread
   void on_messages(std::vector<raft::Message> messages) override;
@@ -98,15 +99,24 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   void applying() override { machine_mutex_.lock(); }
   void applied() override { machine_mutex_.unlock(); }
 
-  // The queue
+  // The queue. Operations, the bulk of it when there is much, have a lane of their own.
+  struct Proposal {
+    state::Operation operation;
+    Completion done;
+  };
+  struct Work {
+    std::deque<Task> tasks;
+    std::deque<Proposal> proposals;
+  };
+  bool is_full() const { return queue_.tasks.size() + queue_.proposals.size() >= kMaxQueuedTasks; }
   bool post(Task task);
   void post_request(Completion done, std::function<void(Completion)> request);
-  std::deque<Task> wait_for_work(Clock::time_point until);
+  Work wait_for_work(Clock::time_point until);
 
   // The loop
   void run();
-  void run_until_stopped();
-  void step(std::deque<Task>& work);
+  void do_work(Work& work);
+  void step(Work& work);
   void tick_due();
   void keep_healthy_lead();
   void publish_lease();
@@ -128,6 +138,8 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   transport::Identity identity() const;
   state::Member self() const;
   void publish_status();
+  bool status_is_stale() const;
+  void refresh_status();
   void answer_inits();
   Status open_log();
   void recover();
@@ -163,6 +175,8 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   bool lease_published_ = false;  // (loop)
   raft::Term election_term_ = 0;  // (loop) last one counted
   int ticks_to_news_ = 0;         // (loop)
+  bool status_due_ = true;        // (loop) the status is to be made anew
+  std::string shown_phase_;       // (loop) of the controller, in the status
 
   mutable std::shared_mutex machine_mutex_;
 
@@ -173,7 +187,7 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
 
   std::mutex queue_mutex_;
   std::condition_variable queue_wake_;
-  std::deque<Task> queue_;
+  Work queue_;
   std::size_t queued_messages_ = 0;
   std::size_t queued_bytes_ = 0;
   std::optional<failover::DatabaseView> newest_view_;

@@ -14,13 +14,29 @@ namespace {
 // What the transport hands over faster than the disk takes it is dropped; Raft repeats it.
 constexpr std::size_t kMaxQueuedMessages = 65536;
 constexpr std::size_t kMaxQueuedBytes = 256u << 20;
-constexpr std::size_t kMaxQueuedTasks = 131072;
 // A process that was suspended must not live through its election timeout at once, before it has
 // read what waits in its sockets.
 constexpr int kMaxTicksAtOnce = 3;
 // An unhealthy leader stays away from the next elections for so many election timeouts (rule 11).
 constexpr int kHoldOffElections = 4;
 constexpr std::chrono::seconds kReopenInterval{1};
+
+Status not_taken() {
+  return {Code::kUnavailable, "the node is stopping or has too many requests waiting"};
+}
+
+Status has_failed(const Status& why) {
+  return {Code::kUnavailable, "the node has failed: " + why.message()};
+}
+
+template <class T>
+void take_up_to(std::size_t count, std::deque<T>* from, std::deque<T>* to) {
+  if (from->size() <= count && to->empty()) return to->swap(*from);
+  for (; count > 0 && !from->empty(); --count) {
+    to->push_back(std::move(from->front()));
+    from->pop_front();
+  }
+}
 
 std::size_t bytes_of(const std::vector<raft::Message>& messages) {
   std::size_t bytes = 0;
@@ -39,8 +55,8 @@ std::size_t bytes_of(const std::vector<raft::Message>& messages) {
 bool NodeImpl::post(Task task) {
   {
     const std::lock_guard lock(queue_mutex_);
-    if (stopping_ || queue_.size() >= kMaxQueuedTasks) return false;
-    queue_.push_back(std::move(task));
+    if (stopping_ || is_full()) return false;
+    queue_.tasks.push_back(std::move(task));
   }
   queue_wake_.notify_one();
   return true;
@@ -50,10 +66,22 @@ void NodeImpl::post_request(Completion done, std::function<void(Completion)> req
   const auto shared = std::make_shared<Completion>(std::move(done));
   const bool taken = post([this, shared, request = std::move(request)] {
     if (failed_) return request(std::move(*shared));
-    (*shared)(Status(Code::kUnavailable, "the node has failed: " + failed_.message()), 0);
+    (*shared)(has_failed(failed_), 0);
   });
-  if (taken) return;
-  (*shared)(Status(Code::kUnavailable, "the node is stopping or has too many requests waiting"), 0);
+  if (!taken) (*shared)(not_taken(), 0);
+}
+
+void NodeImpl::propose(state::Operation operation, Completion done) {
+  if (Status s = state::validate(operation); !s) return done(s, 0);
+  {
+    const std::lock_guard lock(queue_mutex_);
+    if (!stopping_ && !is_full()) {
+      queue_.proposals.push_back({std::move(operation), std::move(done)});
+      done = nullptr;
+    }
+  }
+  if (done) return done(not_taken(), 0);
+  queue_wake_.notify_one();
 }
 
 void NodeImpl::on_messages(std::vector<raft::Message> messages) {
@@ -67,7 +95,7 @@ void NodeImpl::on_messages(std::vector<raft::Message> messages) {
     }
     queued_messages_ += count;
     queued_bytes_ += bytes;
-    queue_.push_back([this, bytes, messages = std::move(messages)]() mutable {
+    queue_.tasks.push_back([this, bytes, messages = std::move(messages)]() mutable {
       {
         const std::lock_guard taken(queue_mutex_);
         queued_messages_ -= messages.size();
@@ -75,7 +103,7 @@ void NodeImpl::on_messages(std::vector<raft::Message> messages) {
       }
       if (!failed_) return;
       messages_processed_ += messages.size();
-      for (const raft::Message& message : messages) replica_->receive(message);
+      for (raft::Message& message : messages) replica_->receive(std::move(message));
     });
   }
   queue_wake_.notify_one();
@@ -122,26 +150,25 @@ void NodeImpl::observe(const failover::DatabaseView& view) {
   queue_wake_.notify_one();
 }
 
-std::deque<NodeImpl::Task> NodeImpl::wait_for_work(Clock::time_point until) {
-  std::deque<Task> work;
+NodeImpl::Work NodeImpl::wait_for_work(Clock::time_point until) {
+  Work work;
   std::unique_lock lock(queue_mutex_);
-  queue_wake_.wait_until(lock, until,
-                         [&] { return stopping_ || written_ || newest_view_ || !queue_.empty(); });
+  queue_wake_.wait_until(lock, until, [&] {
+    return stopping_ || written_ || newest_view_ || !queue_.tasks.empty() ||
+           !queue_.proposals.empty();
+  });
   written_ = false;
   if (newest_view_ && replica_) {
-    work.push_back([this, view = std::move(*newest_view_)] { replica_->observe(view); });
+    work.tasks.push_back([this, view = std::move(*newest_view_)] {
+      replica_->observe(view);
+      status_due_ = true;
+    });
     newest_view_.reset();
   }
   // Bounded, so that one append holds at most that many entries and a flood doesn't keep the ticks
   // waiting.
-  if (queue_.size() <= config_.max_log_entries && work.empty()) {
-    work.swap(queue_);
-    return work;
-  }
-  for (std::size_t n = 0; n < config_.max_log_entries && !queue_.empty(); ++n) {
-    work.push_back(std::move(queue_.front()));
-    queue_.pop_front();
-  }
+  take_up_to(config_.max_log_entries, &queue_.tasks, &work.tasks);
+  take_up_to(config_.max_log_entries, &queue_.proposals, &work.proposals);
   return work;
 }
 
@@ -152,7 +179,7 @@ void NodeImpl::run() {
   pthread_setname_np(pthread_self(), "pgraft-node");
   next_tick_ = Clock::now() + tick_;
   for (;;) {
-    std::deque<Task> work = wait_for_work(next_tick_);
+    Work work = wait_for_work(next_tick_);
     {
       const std::lock_guard lock(queue_mutex_);
       if (stopping_) break;
@@ -164,20 +191,31 @@ void NodeImpl::run() {
     }
   }
   // Requests that came too late to be tried: their completions are in the tasks.
-  std::deque<Task> left;
+  Work left;
   {
     const std::lock_guard lock(queue_mutex_);
-    left.swap(queue_);
+    left = std::exchange(queue_, {});
   }
   if (failed_) failed_ = Status(Code::kUnavailable, "the node is stopping");
   answer_inits();
-  for (Task& task : left) task();
+  do_work(left);
+}
+
+void NodeImpl::do_work(Work& work) {
+  for (Task& task : work.tasks) task();
+  for (Proposal& proposal : work.proposals) {
+    if (failed_) {
+      replica_->propose(std::move(proposal.operation), std::move(proposal.done));
+    } else {
+      proposal.done(has_failed(failed_), 0);
+    }
+  }
 }
 
 // What arrived comes before the ticks: a heartbeat that waited in the queue must be seen before the
 // time without one is counted.
-void NodeImpl::step(std::deque<Task>& work) {
-  for (Task& task : work) task();
+void NodeImpl::step(Work& work) {
+  do_work(work);
   if (failed_.code() == Code::kNoSpace) recover();
   if (!failed_) {
     next_tick_ = Clock::now() + kReopenInterval;
@@ -190,7 +228,7 @@ void NodeImpl::step(std::deque<Task>& work) {
   if (!processed) {
     fail(processed);
   } else {
-    publish_status();
+    refresh_status();
   }
   answer_inits();
 }
@@ -219,6 +257,7 @@ void NodeImpl::tick_due() {
   next_tick_ = due > kMaxTicksAtOnce ? now + tick_ : next_tick_ + run * tick_;
   keep_healthy_lead();
   publish_lease();
+  status_due_ = true;
   if (ticks_to_news_ > 0) --ticks_to_news_;
 }
 

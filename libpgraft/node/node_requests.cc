@@ -111,14 +111,6 @@ void NodeImpl::transfer_leadership(raft::NodeId to, Completion done) {
                [this, to](Completion done) { replica_->transfer_leadership(to, std::move(done)); });
 }
 
-void NodeImpl::propose(state::Operation operation, Completion done) {
-  if (Status s = state::validate(operation); !s) return done(s, 0);
-  const auto shared = std::make_shared<state::Operation>(std::move(operation));
-  post_request(std::move(done), [this, shared](Completion done) {
-    replica_->propose(std::move(*shared), std::move(done));
-  });
-}
-
 void NodeImpl::read_barrier(Completion done) {
   post_request(std::move(done),
                [this](Completion done) { replica_->read_barrier(std::move(done)); });

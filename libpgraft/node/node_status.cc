@@ -75,7 +75,30 @@ std::string NodeImpl::phase() const {
   return phase;
 }
 
+// It is copied from many places: made anew at every tick, and at once when something else has
+// changed than how far the log has come, which is kept up to date.
+void NodeImpl::refresh_status() {
+  if (status_due_ || status_is_stale()) return publish_status();
+  const raft::RawNode& raft = std::as_const(*replica_).raft();
+  const std::lock_guard lock(status_mutex_);
+  status_.commit_index = raft.commit_index();
+  status_.applied_index = replica_->machine().applied_index();
+  status_.last_index = raft.last_index();
+}
+
+bool NodeImpl::status_is_stale() const {
+  const raft::RawNode& raft = std::as_const(*replica_).raft();
+  if (status_.term != raft.term() || status_.leader_id != raft.leader()) return true;
+  if (status_.state != state_name()) return true;
+  if (host_ == nullptr) return false;
+  const failover::Controller& controller = replica_->controller();
+  return shown_phase_ != controller.phase() || status_.abstaining != controller.abstaining() ||
+         status_.writable != controller.is_writable_leader();
+}
+
 void NodeImpl::publish_status() {
+  status_due_ = false;
+  if (host_ != nullptr) shown_phase_ = replica_->controller().phase();
   const raft::NodeStatus raft = replica_->raft_status();
   const bool leads = raft.soft.role == raft::Role::kLeader;
   if (leads) count_election(raft.hard.term);  // of a sole voter, who asks nobody

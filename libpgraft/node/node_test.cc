@@ -13,6 +13,12 @@
 #include <future>
 #include <thread>
 
+#ifdef __SANITIZE_THREAD__
+// LevelDB comes without instrumentation: the atomics of its memory table are not seen, but the
+// copies and comparisons around them are.
+extern "C" const char* __tsan_default_suppressions() { return "race:libleveldb.so"; }
+#endif
+
 namespace pgraft::node {
 namespace {
 

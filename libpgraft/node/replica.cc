@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 #include "libpgraft/node/requests.h"
 
@@ -37,6 +38,14 @@ Result<std::uint64_t> count_start(storage::LogStore* store) {
   if (!starts) return starts.status();
   if (Status s = store->put_value(kStartsKey, std::to_string(*starts + 1)); !s) return s;
   return *starts + 1;
+}
+
+// splitmix64. Half of the numbers are left above it.
+std::uint64_t first_request(raft::Incarnation incarnation, std::uint64_t starts) {
+  std::uint64_t z = incarnation + starts * 0x9e3779b97f4a7c15ull;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+  return ((z ^ (z >> 31)) >> 1) + 1;
 }
 
 Status restore_from(const raft::Snapshot& snapshot, state::StateMachine* machine) {
@@ -111,7 +120,8 @@ Result<std::unique_ptr<Replica>> Replica::create(const Options& options, storage
   Result<std::unique_ptr<raft::RawNode>> raft = raft::RawNode::create(complete.raft, store);
   if (!raft) return raft.status();
   replica->raft_ = std::move(raft).value();
-  replica->requests_ = std::make_unique<Requests>(*starts, options.request_timeout_ticks);
+  replica->requests_ = std::make_unique<Requests>(first_request(options.raft.incarnation, *starts),
+                                                  options.request_timeout_ticks);
   replica->conf_ = replica->raft_->status().conf;
   replica->term_ = initial->hard.term;
   // The host may still be as an earlier start of this node left it: nothing of that counts any more
@@ -153,11 +163,11 @@ void Replica::tick() {
   for (const std::uint64_t id : requests_->unconfirmed_reads(now, again)) ask_to_read(id);
 }
 
-void Replica::receive(const raft::Message& message) {
+void Replica::receive(raft::Message message) {
   if (machine_.members().count(message.from) != 0) heard_tick_[message.from] = raft_->now_ticks();
   // What the core refuses (strangers, other incarnations) is dropped; the sender repeats what
   // matters.
-  (void)raft_->step(message);
+  (void)raft_->step(std::move(message));
 }
 
 void Replica::receive_report(const failover::Report& report) {
@@ -219,7 +229,8 @@ Status Replica::drain_ready() {
   for (;;) {
     if (Status s = take_written(); !s) return s;
     if (!raft_->has_ready()) break;
-    if (Status s = hand_out(raft_->ready()); !s) return s;
+    raft_->ready_into(&ready_);
+    if (Status s = hand_out(); !s) return s;
     if (Status s = save_snapshot_if_due(); !s) return s;
   }
   requests_->settle_reads(machine_.applied_index());
@@ -230,9 +241,8 @@ Status Replica::drain_ready() {
 // What waited for its write: the term counts, a snapshot is restored, votes and acknowledgements
 // leave.
 Status Replica::take_written() {
-  std::vector<raft::Message> written;
-  if (Status s = writer_->take_written(&written); !s) return s;
-  for (raft::Message& write : written) {
+  if (Status s = writer_->take_written(&written_); !s) return s;
+  for (raft::Message& write : written_) {
     writes_.pop_front();
     term_ = std::max(term_, write.term);
     if (write.snapshot) restore(*write.snapshot);
@@ -247,13 +257,13 @@ Status Replica::take_written() {
   return Status::ok();
 }
 
-Status Replica::hand_out(raft::Ready ready) {
+Status Replica::hand_out() {
   // rule 2: before the term is durable or any message of it is sent
   if (raft_->term() > closed_term_) close_for(raft_->term());
-  for (raft::Message& message : ready.messages) {
+  for (raft::Message& message : ready_.messages) {
     Status s;
     if (message.to == raft::kAppendThread) {
-      s = write(std::move(message), ready.must_sync);
+      s = write(std::move(message), ready_.must_sync);
     } else if (message.to == raft::kApplyThread) {
       s = apply(message);
     } else {
@@ -261,7 +271,7 @@ Status Replica::hand_out(raft::Ready ready) {
     }
     if (!s) return s;
   }
-  for (const raft::ReadState& read : ready.read_states) {
+  for (const raft::ReadState& read : ready_.read_states) {
     if (const auto id = decode_read(read.context)) requests_->confirm_read(*id, read.index);
   }
   return Status::ok();
@@ -339,10 +349,13 @@ Status Replica::apply(const raft::Entry& entry) {
   }
   machine_.set_applied_index(entry.index);
   changed_ = true;
-  const auto& waiting = requests_->membership();
+  auto& waiting = requests_->membership();
   if (waiting && std::find(change.changes.begin(), change.changes.end(), waiting->change) !=
                      change.changes.end()) {
-    requests_->settle_membership(Status::ok(), entry.index);
+    waiting->applied_at = entry.index;
+    if (waiting->change.type != raft::ConfChangeType::kRemove) {
+      requests_->settle_membership(Status::ok(), entry.index);
+    }
   }
   return Status::ok();
 }

@@ -90,7 +90,7 @@ class Replica {
 
   // Inputs; each is followed by process().
   void tick();
-  void receive(const raft::Message& message);
+  void receive(raft::Message message);
   void receive_report(const failover::Report& report);
   void observe(const failover::DatabaseView& view);
   void peer_lost(
@@ -144,7 +144,7 @@ class Replica {
   // process(), from the inside out.
   Status drain_ready();
   Status take_written();
-  Status hand_out(raft::Ready ready);
+  Status hand_out();
   Status write(raft::Message write, bool sync);
   void restore(const raft::Snapshot& snapshot);
   Status apply(const raft::Message& work);
@@ -158,6 +158,7 @@ class Replica {
   Status carry_out(const failover::Requests& requests);
   void promote_learners();
   void settle_requests();
+  void confirm_removal();
 
   // Why a request can't be served; ok when it can.
   Status check_part_of_cluster() const;
@@ -176,6 +177,8 @@ class Replica {
   Outbox* outbox_;
   Host* host_;
   std::unique_ptr<raft::RawNode> raft_;
+  raft::Ready ready_;                   // the newest; its memory is used again
+  std::vector<raft::Message> written_;  // likewise
   state::StateMachine machine_;
   failover::Controller controller_;
   failover::DatabaseView database_;

@@ -138,8 +138,26 @@ void Replica::transfer_leadership(raft::NodeId to, Completion done) {
   requests_->set_transfer(to, std::move(done), raft_->now_ticks());
 }
 
+// Whoever was removed may be destroyed once that is answered. It is needed until then: without it,
+// members that don't know yet, or that forget in a crash, that its removal is committed have too
+// few votes left (of two nodes one, of four two and a dead one), for ever. So the answer waits for
+// one more entry: with it a majority of those that are left has stored the commit index too
+// (PROTOCOL.md, M4b).
+void Replica::confirm_removal() {
+  auto& removal = requests_->membership();
+  if (!removal || removal->applied_at == 0 || raft_->role() != raft::Role::kLeader) return;
+  auto& [term, index] = removal->known_with;
+  if (term != raft_->term()) {  // not asked for, or lost with the leadership
+    const raft::Index next = raft_->status().last_index + 1;
+    if (raft_->propose(std::string())) removal->known_with = {raft_->term(), next};
+  } else if (machine_.applied_index() >= index) {
+    requests_->settle_membership(Status::ok(), removal->applied_at);
+  }
+}
+
 // A hand-over ends when another node leads, or when Raft gave it up.
 void Replica::settle_requests() {
+  confirm_removal();
   if (!requests_->transfer()) return;
   const raft::NodeId to = requests_->transfer()->to;
   const raft::NodeId leader = raft_->leader();

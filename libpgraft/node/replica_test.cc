@@ -527,6 +527,54 @@ TEST_F(ReplicaTest, ADeadMemberCanBeRemovedButNotTheLiveMajority) {
   EXPECT_TRUE(removed.status) << removed.status.to_string();
 }
 
+// Whoever is told that a member is removed may destroy it, and the leader may lose power at that
+// moment: what it forgets must not be what makes it need that member's vote.
+TEST_F(ReplicaTest, AMemberIsNotNeededAnyMoreWhenItsRemovalIsAnswered) {
+  make_cluster(2);
+  nodes[1]->writer->hold(true);
+  Answer removed;
+  nodes[1]->replica->remove_member(2, removed.completion());
+  process(*nodes[1]);
+  deliver();
+  for (int writes = 0; removed.times == 0 && writes < 10; ++writes) {
+    nodes[1]->writer->write_one();
+    process(*nodes[1]);
+    if (removed.times == 0) deliver();
+  }
+  ASSERT_EQ(removed.times, 1);
+  ASSERT_TRUE(removed.status) << removed.status.to_string();
+  nodes.erase(2);
+  start(*nodes[1]);  // without what waits to be written
+  EXPECT_TRUE(tick_until([&] { return leader() == nodes[1].get(); }));
+  EXPECT_EQ(nodes[1]->replica->conf().voters, (std::vector<raft::NodeId>{1}));
+}
+
+TEST_F(ReplicaTest, ARemovalIsAnsweredWhenAMajorityOfTheRestHasStoredIt) {
+  make_cluster(4);
+  Answer removed;
+  nodes[1]->replica->remove_member(4, removed.completion());
+  process(*nodes[1]);
+  // One link at a time, so that the answer is seen at the first moment.
+  for (int round = 0; removed.times == 0 && round < 1000; ++round) {
+    bool moved = false;
+    for (auto& [id, node] : nodes) {
+      if (node->out.empty() || removed.times != 0) continue;
+      const raft::Message message = std::move(node->out.front());
+      node->out.pop_front();
+      nodes[message.to]->replica->receive(message);
+      process(*nodes[message.to]);
+      moved = true;
+    }
+    if (!moved) tick();
+  }
+  ASSERT_TRUE(removed.status) << removed.status.to_string();
+  int know = 0;
+  for (const raft::NodeId id : {1, 2, 3}) {
+    know += nodes[id]->store->initial_state()->hard.commit >= removed.value ? 1 : 0;
+  }
+  EXPECT_GE(know, 2);
+}
+
 TEST_F(ReplicaTest, AWipedNodeIsNotItsOldSelf) {
   make_cluster(3);
   nodes.erase(3);

@@ -18,10 +18,11 @@ namespace pgraft::node {
 
 class Replica::Requests {
  public:
-  // `epoch` counts this node's starts: commands of an earlier start that commit late are not
-  // mistaken for those of this one.
-  Requests(std::uint64_t epoch, int timeout_ticks)
-      : next_(epoch << 32 | 1), timeout_ticks_(static_cast<std::uint64_t>(timeout_ticks)) {}
+  // `first`: the number of the first request. Unlike any of an earlier start or incarnation of this
+  // node: their commands may commit late, or come back with the log, and are not to be mistaken for
+  // those of this one.
+  Requests(std::uint64_t first, int timeout_ticks)
+      : next_(first), timeout_ticks_(static_cast<std::uint64_t>(timeout_ticks)) {}
   ~Requests();
 
   static constexpr std::size_t kMaxWaiting = 65536;
@@ -43,8 +44,10 @@ class Replica::Requests {
     raft::ConfChangeSingle change;
     Completion done;
     std::uint64_t deadline = 0;
+    raft::Index applied_at = 0;                          // 0: it is not
+    std::pair<raft::Term, raft::Index> known_with = {};  // see Replica::confirm_removal()
   };
-  const std::optional<Membership>& membership() const { return membership_; }
+  std::optional<Membership>& membership() { return membership_; }
   void set_membership(const raft::ConfChangeSingle& change, Completion done, std::uint64_t now);
   void settle_membership(const Status& status, std::uint64_t value);
 

@@ -61,17 +61,24 @@ std::optional<Term> RaftLog::unstable_term(Index index) const {
   return std::nullopt;
 }
 
+// nullopt when compacted or not there.
+std::optional<Term> RaftLog::find_term(Index index) const {
+  if (const auto known = unstable_term(index)) return known;
+  if (index > last_index() || index + 1 < first_index()) return std::nullopt;
+  if (index == 0) return Term{0};
+  const Result<Term> stored = reader_->term(index);
+  if (stored.is_ok()) return *stored;
+  PGRAFT_CHECK(
+      stored.status().code() == Code::kNotFound,
+      "can't read the term of entry " + std::to_string(index) + ": " + stored.status().to_string());
+  return std::nullopt;
+}
+
 Result<Term> RaftLog::term(Index index) const {
-  if (const auto known = unstable_term(index)) return *known;
-  if (index + 1 < first_index()) return compacted(index);
+  if (const auto found = find_term(index)) return *found;
   if (index > last_index())
     return Status{Code::kNotFound, "entry " + std::to_string(index) + " is not there yet"};
-  if (index == 0) return Term{0};
-  Result<Term> stored = reader_->term(index);
-  PGRAFT_CHECK(
-      stored.is_ok() || stored.status().code() == Code::kNotFound,
-      "can't read the term of entry " + std::to_string(index) + ": " + stored.status().to_string());
-  return stored;
+  return compacted(index);
 }
 
 Term RaftLog::last_term() const {
@@ -80,10 +87,7 @@ Term RaftLog::last_term() const {
   return *last;
 }
 
-bool RaftLog::matches(Index index, Term term_there) const {
-  const Result<Term> own = term(index);
-  return own.is_ok() && *own == term_there;
-}
+bool RaftLog::matches(Index index, Term term_there) const { return find_term(index) == term_there; }
 
 bool RaftLog::up_to_date(Index index, Term term_there) const {
   const Term own = last_term();
@@ -122,12 +126,14 @@ Result<std::vector<Entry>> RaftLog::entries(Index lo, Index hi, std::uint64_t by
     if (found.size() < stable_end - lo) return found;
   }
   std::uint64_t bytes = data_bytes(found);
-  for (Index i = std::max(lo, unstable_offset_); i < hi; ++i) {
-    const Entry& entry = unstable_[i - unstable_offset_];
-    bytes += entry.data.size();
-    if (!found.empty() && (bytes > bytes_max || bytes_max == 0)) break;
-    found.push_back(entry);
+  const Index first = std::max(lo, unstable_offset_);
+  Index end = first;
+  for (; end < hi; ++end) {
+    bytes += unstable_[end - unstable_offset_].data.size();
+    if (end > lo && (bytes > bytes_max || bytes_max == 0)) break;
   }
+  const auto begin = unstable_.begin() + static_cast<std::ptrdiff_t>(first - unstable_offset_);
+  found.insert(found.end(), begin, begin + static_cast<std::ptrdiff_t>(end - first));
   return found;
 }
 
@@ -224,9 +230,8 @@ std::shared_ptr<const Snapshot> RaftLog::snapshot() const {
   return *stored;
 }
 
-std::vector<Entry> RaftLog::unwritten_entries() const {
-  const auto first = static_cast<std::ptrdiff_t>(unwritten_offset_ - unstable_offset_);
-  return {unstable_.begin() + first, unstable_.end()};
+std::span<const Entry> RaftLog::unwritten_entries() const {
+  return std::span(unstable_).subspan(unwritten_offset_ - unstable_offset_);
 }
 
 std::shared_ptr<const Snapshot> RaftLog::unwritten_snapshot() const {

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "libpgraft/base/status.h"
@@ -67,7 +68,7 @@ class RaftLog {
 
   // To be made durable: what is not handed out yet, that it is handed out now, and the report that
   // it is durable. Entries that were overwritten since are to be handed out again.
-  std::vector<Entry> unwritten_entries() const;
+  std::span<const Entry> unwritten_entries() const;  // until the log changes
   std::shared_ptr<const Snapshot> unwritten_snapshot() const;
   bool has_unwritten() const;
   void writing();
@@ -92,6 +93,7 @@ class RaftLog {
   Index first_conflict(const std::vector<Entry>& entries) const;
   void truncate_and_append(std::vector<Entry> entries);
   std::optional<Term> unstable_term(Index index) const;
+  std::optional<Term> find_term(Index index) const;
   Index applicable(bool stable_only) const;
 
   const LogReader* reader_;

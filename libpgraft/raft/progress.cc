@@ -6,28 +6,37 @@
 #include "libpgraft/base/check.h"
 
 namespace pgraft::raft {
+namespace {
+
+constexpr std::size_t kLeastRing = 8;
+
+}  // namespace
 
 void Inflights::add(Index last, std::uint64_t bytes) {
   PGRAFT_CHECK(!full(), "append of " + std::to_string(last) + " beyond the inflight limit");
-  sent_.push_back({last, bytes});
+  if (count_ == ring_.size()) {
+    std::rotate(ring_.begin(), ring_.begin() + static_cast<std::ptrdiff_t>(first_), ring_.end());
+    first_ = 0;
+    ring_.resize(std::max(kLeastRing, 2 * ring_.size()));
+  }
+  at(count_++) = {last, bytes};
   bytes_ += bytes;
 }
 
 void Inflights::free_to(Index index) {
-  while (!sent_.empty() && sent_.front().last <= index) {
-    bytes_ -= sent_.front().bytes;
-    sent_.pop_front();
+  for (; count_ > 0 && at(0).last <= index; --count_) {
+    bytes_ -= at(0).bytes;
+    first_ = (first_ + 1) % ring_.size();
   }
 }
 
 void Inflights::clear() {
-  sent_.clear();
+  count_ = 0;
   bytes_ = 0;
 }
 
 bool Inflights::full() const {
-  return sent_.size() >= limits_.msgs_max ||
-         (limits_.bytes_max != 0 && bytes_ >= limits_.bytes_max);
+  return count_ >= limits_.msgs_max || (limits_.bytes_max != 0 && bytes_ >= limits_.bytes_max);
 }
 
 void Progress::enter(ProgressState new_state) {

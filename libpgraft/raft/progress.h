@@ -9,7 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
+#include <vector>
 
 #include "libpgraft/raft/raw_node.h"
 #include "libpgraft/raft/types.h"
@@ -32,15 +32,19 @@ class Inflights {
   void free_to(Index index);
   void clear();
   bool full() const;
-  std::size_t count() const { return sent_.size(); }
+  std::size_t count() const { return count_; }
 
  private:
   struct Sent {
     Index last;
     std::uint64_t bytes;
   };
+  Sent& at(std::size_t i) { return ring_[(first_ + i) % ring_.size()]; }
+
   InflightLimits limits_;
-  std::deque<Sent> sent_;  // ascending
+  std::vector<Sent> ring_;  // `count_` from `first_` on, ascending
+  std::size_t first_ = 0;
+  std::size_t count_ = 0;
   std::uint64_t bytes_ = 0;
 };
 

@@ -1,19 +1,23 @@
 #include "libpgraft/raft/quorum.h"
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
 namespace pgraft::raft {
 
 Index majority_acked(const NodeSet& voters, const AckedBy& acked) {
   if (voters.empty()) return kUnlimitedIndex;
-  std::vector<Index> values;
-  values.reserve(voters.size());
-  for (NodeId id : voters) values.push_back(acked(id));
+  // Asked with every answer: without taking memory for as many voters as there ever are.
+  std::array<Index, 16> few;
+  std::vector<Index> many(voters.size() > few.size() ? voters.size() : 0);
+  Index* const values = many.empty() ? few.data() : many.data();
+  Index* end = values;
+  for (NodeId id : voters) *end++ = acked(id);
   // n - n/2 - 1 voters are below the one at this place, so n/2 + 1 are at or above it.
-  const auto place = static_cast<std::ptrdiff_t>(values.size() - values.size() / 2 - 1);
-  std::nth_element(values.begin(), values.begin() + place, values.end());
-  return values[static_cast<std::size_t>(place)];
+  Index* const place = values + (voters.size() - voters.size() / 2 - 1);
+  std::nth_element(values, place, end);
+  return *place;
 }
 
 Index joint_acked(const NodeSet& incoming, const NodeSet& outgoing, const AckedBy& acked) {

@@ -33,6 +33,15 @@ TEST(Majority, AckedIsTheGreatestValueThatAMajorityHasReached) {
   }
 }
 
+TEST(Majority, AnyNumberOfVotersCounts) {
+  for (NodeId count = 1; count <= 40; ++count) {
+    NodeSet voters;
+    for (NodeId id = 1; id <= count; ++id) voters.insert(id);
+    // A majority has reached the value of the lowest of the upper half.
+    EXPECT_EQ(majority_acked(voters, [](NodeId id) { return Index{id}; }), count - count / 2);
+  }
+}
+
 TEST(Majority, VotesAreDecidedAsSoonAsTheyCanBe) {
   EXPECT_EQ(majority_vote({}, {}), VoteResult::kWon);
   EXPECT_EQ(majority_vote({1, 2, 3}, {{1, true}}), VoteResult::kPending);

@@ -10,9 +10,13 @@
 namespace pgraft::raft {
 namespace {
 
+bool is_vote_response(MessageType type) {
+  return type == MessageType::kVoteResponse || type == MessageType::kPreVoteResponse;
+}
+
 bool is_response(MessageType type) {
-  return type == MessageType::kAppendResponse || type == MessageType::kVoteResponse ||
-         type == MessageType::kPreVoteResponse || type == MessageType::kHeartbeatResponse;
+  return is_vote_response(type) || type == MessageType::kAppendResponse ||
+         type == MessageType::kHeartbeatResponse;
 }
 
 bool is_from_leader(MessageType type) {
@@ -260,7 +264,7 @@ bool Raft::wrong_incarnation(const Message& message) const {
   return !is_request || message.term <= term_;
 }
 
-Status Raft::receive(const Message& message) {
+Status Raft::receive(Message&& message) {
   if (message.from == kNoNode || message.from == id_)
     return {Code::kInvalidArgument, "message from node " + std::to_string(message.from)};
   if (message.to != kNoNode && message.to != id_) {
@@ -270,10 +274,12 @@ Status Raft::receive(const Message& message) {
   if (wrong_incarnation(message)) return {};
   if (is_response(message.type) && tracker_.find(message.from) == nullptr)
     return {Code::kNotFound, "node " + std::to_string(message.from) + " is not a member"};
-  return step(message);
+  return step(std::move(message));
 }
 
-Status Raft::step(const Message& message) {
+Status Raft::step(Message&& message) {
+  // In any term.
+  if (is_vote_response(message.type) && message.reject) learn_commit(message);
   if (has_no_term(message.type)) {
     // goes to whoever leads
   } else if (message.term > term_) {
@@ -284,8 +290,8 @@ Status Raft::step(const Message& message) {
   }
   if (message.type == MessageType::kVote || message.type == MessageType::kPreVote)
     return handle_vote_request(message);
-  if (is_from_leader(message.type)) return handle_leader_message(message);
-  return role_ == Role::kLeader ? step_leader(message) : step_other(message);
+  if (is_from_leader(message.type)) return handle_leader_message(std::move(message));
+  return role_ == Role::kLeader ? step_leader(std::move(message)) : step_other(std::move(message));
 }
 
 void Raft::complete(const Message& response) {
@@ -301,7 +307,7 @@ void Raft::complete(const Message& response) {
       return;
     case MessageType::kStorageApplyResponse: applied_to(response.index, response.commit); return;
     default: {
-      const Status status = step(response);  // this node's own vote, its own entries
+      const Status status = step(Message(response));  // this node's own vote, its own entries
       PGRAFT_CHECK(status.is_ok(), status.to_string());
     }
   }
@@ -343,9 +349,9 @@ void Raft::answer_older_term(const Message& message) {
   }
 }
 
-Status Raft::step_leader(const Message& message) {
+Status Raft::step_leader(Message&& message) {
   switch (message.type) {
-    case MessageType::kPropose: return append_proposals(message.entries);
+    case MessageType::kPropose: return append_proposals(std::move(message.entries));
     case MessageType::kAppendResponse: handle_append_response(message); return {};
     case MessageType::kHeartbeatResponse: handle_heartbeat_response(message); return {};
     case MessageType::kTransferLeader: return handle_transfer_leader(message.index);
@@ -353,14 +359,14 @@ Status Raft::step_leader(const Message& message) {
       PendingRead read;
       read.from = message.from;
       read.from_incarnation = message.from_incarnation;
-      read.context = message.context;
+      read.context = std::move(message.context);
       return handle_read_request(std::move(read));
     }
     default: return {};  // late votes, a transfer that is done
   }
 }
 
-Status Raft::step_other(const Message& message) {
+Status Raft::step_other(Message&& message) {
   switch (message.type) {
     case MessageType::kVoteResponse:
     case MessageType::kPreVoteResponse: handle_vote_response(message); return {};
@@ -368,7 +374,7 @@ Status Raft::step_other(const Message& message) {
       if (role_ == Role::kFollower) (void)start_campaign(true);
       return {};
     case MessageType::kReadIndexResponse:
-      read_states_.push_back({message.index, message.context});
+      read_states_.push_back({message.index, std::move(message.context)});
       return {};
     // Forwarded to a node that leads no longer. Passing it on could go in circles; the client asks
     // again.

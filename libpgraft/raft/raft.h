@@ -32,9 +32,9 @@ class Raft {
 
   void tick();
   // From the network: checks identity and membership, then step().
-  Status receive(const Message& message);
+  Status receive(Message&& message);
   // Any message, the node's own ones too.
-  Status step(const Message& message);
+  Status step(Message&& message);
   // The report that storage work is done.
   void complete(const Message& response);
 
@@ -91,8 +91,8 @@ class Raft {
   bool wrong_incarnation(const Message& message) const;
   bool accept_newer_term(const Message& message);
   void answer_older_term(const Message& message);
-  Status step_leader(const Message& message);
-  Status step_other(const Message& message);
+  Status step_leader(Message&& message);
+  Status step_other(Message&& message);
   Status forward_to_leader(Message message);
   Status not_leader() const;
   bool is_self_member() const;
@@ -108,6 +108,8 @@ class Raft {
   bool knows_configuration() const;
   void campaign(Campaign kind);
   void request_vote(NodeId to, Campaign kind, Term term);
+  void tell_commit(Message& refusal) const;
+  void learn_commit(const Message& refusal);
   Status handle_vote_request(const Message& message);
   void handle_vote_response(const Message& message);
   void reset_election_timeout();
@@ -123,9 +125,9 @@ class Raft {
   bool send_append(NodeId to, bool even_if_empty);
   bool send_snapshot(NodeId to, Progress& member);
   bool maybe_commit();
-  Status handle_leader_message(const Message& message);
+  Status handle_leader_message(Message&& message);
   void heard_from_leader(const Message& message);
-  Status handle_append(const Message& message);
+  Status handle_append(Message&& message);
   Status handle_heartbeat(const Message& message);
   Status handle_snapshot(const Message& message);
   bool restore_snapshot(const Message& message, Membership membership);

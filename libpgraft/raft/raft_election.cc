@@ -186,6 +186,7 @@ Status Raft::handle_vote_request(const Message& message) {
   // may have to catch up.
   response.term = granted ? message.term : term_;
   response.reject = !granted;
+  if (!granted && !promotable()) tell_commit(response);
   if (granted && !pre_vote) {
     vote_ = message.from;
     vote_incarnation_ = message.from_incarnation;
@@ -193,6 +194,22 @@ Status Raft::handle_vote_request(const Message& message) {
   }
   if (response.term != 0) send(std::move(response));
   return {};
+}
+
+// A node that knows that it votes no more can't be elected for its longer log. Those that are left
+// may not have heard of the change, and ask for its vote in vain: so it tells them what is
+// committed, and with that they know their configuration.
+void Raft::tell_commit(Message& refusal) const {
+  const Result<Term> committed_term = log_.term(log_.committed());
+  if (!committed_term.is_ok()) return;
+  refusal.commit = log_.committed();
+  refusal.log_term = *committed_term;
+}
+
+// What anybody knows to be committed is (5.3, log matching).
+void Raft::learn_commit(const Message& refusal) {
+  if (role_ == Role::kLeader || !log_.matches(refusal.commit, refusal.log_term)) return;
+  log_.commit_to(refusal.commit);
 }
 
 void Raft::handle_vote_response(const Message& message) {

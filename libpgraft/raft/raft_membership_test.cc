@@ -383,6 +383,54 @@ TEST(Rule10Incarnation, ANodeThatSleptThroughAReplacementOfTheLeaderCatchesUp) {
   EXPECT_EQ(cluster[3].status().conf.incarnations.at(1), 501u);
 }
 
+// A leader that votes no more itself has stepped down before the other voter heard that the change
+// is committed. The other one's log is shorter, so it gets no vote; but it is told.
+TEST(CommittedChange, IsLearnedFromWhoRefusesItsVote) {
+  for (bool pre_vote : {false, true}) {
+    TestCluster cluster({1, 2}, {}, [&](Config& c) { c.pre_vote = pre_vote; });
+    cluster.elect(2);
+    const Index change = cluster[2].status().last_index + 1;
+    ASSERT_TRUE(cluster[2].propose_conf_change({{}, {add_learner(2)}, ""}).is_ok());
+    ASSERT_TRUE(cluster[2].propose("x").is_ok());
+    cluster.lose = [&](const Message& m) {
+      return m.type == MessageType::kAppend && (m.index >= change || m.commit >= change);
+    };
+    cluster.settle();
+    ASSERT_EQ(cluster[2].status().conf.learners, (std::vector<NodeId>{2}));
+    ASSERT_EQ(cluster[2].role(), Role::kFollower);
+    ASSERT_EQ(cluster[1].status().last_index, change);
+    ASSERT_LT(cluster.commit(1), change);
+    cluster.heal();
+    cluster.tick_all(60);
+    EXPECT_EQ(cluster[1].role(), Role::kLeader);
+    EXPECT_EQ(cluster[1].status().conf.voters, (std::vector<NodeId>{1}));
+    EXPECT_EQ(cluster.data(2), cluster.data(1));
+  }
+}
+
+TEST(CommittedChange, OfAnotherLogIsNotLearned) {
+  TestCluster cluster({1, 2});
+  cluster.elect(1);
+  const HardState before = cluster.hard(1);
+  ASSERT_TRUE(cluster[1].propose("x").is_ok());
+  cluster.process_ready(1);
+  cluster.in_flight.clear();
+  cluster[1].step_down(0);
+  Message refusal;
+  refusal.type = MessageType::kVoteResponse;
+  refusal.from = 2;
+  refusal.to = 1;
+  refusal.term = before.term;
+  refusal.reject = true;
+  refusal.commit = before.commit + 1;
+  refusal.log_term = before.term - 1;
+  ASSERT_TRUE(cluster[1].step(refusal).is_ok());
+  EXPECT_EQ(cluster.commit(1), before.commit);
+  refusal.log_term = before.term;
+  ASSERT_TRUE(cluster[1].step(refusal).is_ok());
+  EXPECT_EQ(cluster.commit(1), before.commit + 1);
+}
+
 // PROTOCOL.md M5: five voters, term 2. 4's vote request to 3 is delayed; 1 wins, removes 3, 3 is
 // wiped and comes back. Returns whether the old request then gets a second vote of node 3 in that
 // term.

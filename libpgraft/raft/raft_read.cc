@@ -75,7 +75,7 @@ void Raft::start_read(PendingRead read) {
 }
 
 void Raft::start_deferred_reads() {
-  if (!own_term_committed()) return;
+  if (deferred_reads_.empty() || !own_term_committed()) return;
   std::deque<PendingRead> ready = std::exchange(deferred_reads_, {});
   for (PendingRead& read : ready) start_read(std::move(read));
 }

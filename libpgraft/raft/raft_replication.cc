@@ -183,7 +183,7 @@ void Raft::report_snapshot(NodeId id, bool ok) {
 
 // --- follower
 
-Status Raft::handle_leader_message(const Message& message) {
+Status Raft::handle_leader_message(Message&& message) {
   if (role_ == Role::kLeader || (lead_ != kNoNode && lead_ != message.from)) {
     return {Code::kCorruption, "node " + std::to_string(message.from) + " claims to lead term " +
                                    std::to_string(term_) + ", which node " + std::to_string(lead_) +
@@ -193,7 +193,7 @@ Status Raft::handle_leader_message(const Message& message) {
   if (role_ != Role::kFollower) become_follower(term_, message.from);
   heard_from_leader(message);
   switch (message.type) {
-    case MessageType::kAppend: return handle_append(message);
+    case MessageType::kAppend: return handle_append(std::move(message));
     case MessageType::kHeartbeat: return handle_heartbeat(message);
     default: return handle_snapshot(message);
   }
@@ -208,7 +208,7 @@ void Raft::heard_from_leader(const Message& message) {
   lost_campaign_at_.reset();
 }
 
-Status Raft::handle_append(const Message& message) {
+Status Raft::handle_append(Message&& message) {
   if (!well_formed(message)) {
     return {Code::kCorruption, "append of node " + std::to_string(message.from) + " after entry " +
                                    std::to_string(message.index) + " is not one run of entries"};
@@ -218,11 +218,13 @@ Status Raft::handle_append(const Message& message) {
   if (!config_.rules.consistency_check) {
     if (const Result<Term> own = log_.term(message.index); own.is_ok()) prev_term = *own;
   }
+  const Index last_new = message.index + message.entries.size();
   if (message.index < log_.committed()) {
     response.index = log_.committed();
-  } else if (log_.maybe_append(message.index, prev_term, message.entries, message.commit)) {
+  } else if (log_.maybe_append(message.index, prev_term, std::move(message.entries),
+                               message.commit)) {
     if (!config_.rules.apply_committed) log_.commit_to(log_.last_index());
-    response.index = message.index + message.entries.size();
+    response.index = last_new;
   } else {
     // 5.3, "optimized to reduce the number of rejected AppendEntries": the last entry here that can
     // agree, so that a whole term is skipped at once.
@@ -255,6 +257,10 @@ Status Raft::handle_snapshot(const Message& message) {
   if (message.snapshot == nullptr || message.snapshot->empty())
     return {Code::kCorruption, "snapshot message without a snapshot"};
   const Snapshot& snapshot = *message.snapshot;
+  if (snapshot.meta.index > kMaxIndex) {
+    return {Code::kCorruption,
+            "received snapshot: no log reaches entry " + std::to_string(snapshot.meta.index)};
+  }
   Result<Membership> membership =
       restore_membership(snapshot.meta.conf, snapshot.meta.index, tracker_.limits);
   if (!membership.is_ok()) return membership.status().with_context("received snapshot");

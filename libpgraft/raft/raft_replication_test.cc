@@ -47,6 +47,41 @@ TEST(S53Replication, AnEntryIsCommittedWhenAMajorityStoresItAndThenApplied) {
   for (NodeId id : {1, 2, 3}) EXPECT_EQ(cluster.data(id), "ab");
 }
 
+TEST(S53Replication, AReadyInUsedMemoryIsLikeAFreshOne) {
+  TestCluster used({1, 2, 3});
+  TestCluster fresh({1, 2, 3});
+  Ready ready;
+  ready.soft_state = SoftState{7, Role::kCandidate};
+  ready.hard_state = HardState{9, 9, 9};
+  ready.entries.resize(3);
+  ready.snapshot = std::make_shared<const Snapshot>();
+  ready.committed_entries.resize(3);
+  ready.messages.resize(3);
+  ready.read_states.resize(3);
+  ready.must_sync = true;
+  used[2].ready_into(&ready);  // nothing has happened
+  EXPECT_FALSE(ready.soft_state);
+  EXPECT_FALSE(ready.hard_state);
+  EXPECT_TRUE(ready.entries.empty());
+  EXPECT_EQ(ready.snapshot, nullptr);
+  EXPECT_TRUE(ready.committed_entries.empty());
+  EXPECT_TRUE(ready.messages.empty());
+  EXPECT_TRUE(ready.read_states.empty());
+  EXPECT_FALSE(ready.must_sync);
+
+  ready.messages.resize(3);
+  ASSERT_TRUE(used[1].campaign().is_ok());
+  ASSERT_TRUE(fresh[1].campaign().is_ok());
+  used[1].ready_into(&ready);
+  const Ready expected = fresh[1].ready();
+  EXPECT_EQ(ready.soft_state, expected.soft_state);
+  ASSERT_EQ(ready.messages.size(), expected.messages.size());
+  for (std::size_t i = 0; i < expected.messages.size(); ++i) {
+    EXPECT_EQ(ready.messages[i].type, expected.messages[i].type);
+    EXPECT_EQ(ready.messages[i].to, expected.messages[i].to);
+  }
+}
+
 TEST(S53Replication, ASoleVoterCommitsOnlyWhatIsDurable) {
   if (TestCluster::asynchronous()) GTEST_SKIP() << "drives ready() and advance() itself";
   TestCluster cluster({1});

@@ -2,6 +2,8 @@
 #include "libpgraft/raft/raw_node.h"
 
 #include <algorithm>
+#include <iterator>
+#include <span>
 #include <utility>
 
 #include "libpgraft/base/check.h"
@@ -70,28 +72,39 @@ bool RawNode::has_ready() const {
 }
 
 Ready RawNode::ready() {
+  Ready ready;
+  ready_into(&ready);
+  return ready;
+}
+
+void RawNode::ready_into(Ready* ready) {
   Batch& batch = *batch_;
   PGRAFT_CHECK(!batch.outstanding, "ready() before advance()");
   const RaftLog& log = raft_->log();
-  Ready ready;
+  ready->soft_state.reset();
+  ready->hard_state.reset();
+  ready->entries.clear();
+  ready->snapshot.reset();
+  ready->committed_entries.clear();
+  ready->messages.clear();
+  ready->read_states.clear();
 
   const SoftState soft = raft_->soft_state();
-  if (soft != batch.soft) ready.soft_state = soft;
+  if (soft != batch.soft) ready->soft_state = soft;
   const HardState hard = raft_->hard_state();
-  ready.must_sync =
+  ready->must_sync =
       hard.term != batch.hard.term || hard.vote != batch.hard.vote || log.has_unwritten();
-  ready.messages = std::exchange(raft_->messages(), {});
-  ready.read_states = std::exchange(raft_->read_states(), {});
+  ready->messages.swap(raft_->messages());
+  ready->read_states.swap(raft_->read_states());
   if (raft_->config().async_storage_writes) {
-    hand_out_writes(&ready);
-    hand_out_committed(&ready);
+    hand_out_writes(ready);
+    hand_out_committed(ready);
   } else {
-    hand_out_batch(&ready);
+    hand_out_batch(ready);
   }
   raft_->log().writing();
   batch.soft = soft;
   batch.hard = hard;
-  return ready;
 }
 
 void RawNode::hand_out_batch(Ready* ready) {
@@ -100,16 +113,18 @@ void RawNode::hand_out_batch(Ready* ready) {
   const HardState hard = raft_->hard_state();
   // The commit index goes with the entries it came with (PROTOCOL.md M4b).
   if (hard != batch.hard) ready->hard_state = hard;
-  ready->entries = log.unwritten_entries();
+  const std::span<const Entry> entries = log.unwritten_entries();
+  ready->entries.assign(entries.begin(), entries.end());
   ready->snapshot = log.unwritten_snapshot();
   if (has_committed()) {
     ready->committed_entries =
         log.next_committed(raft_->config().max_committed_bytes_per_ready, false);
   }
-  for (Message& message : std::exchange(raft_->after_append(), {})) {
+  for (Message& message : raft_->after_append()) {
     const bool own = message.to == raft_->config().id;
     (own ? batch.self_messages : ready->messages).push_back(std::move(message));
   }
+  raft_->after_append().clear();
   batch.outstanding = true;
   batch.last_entry = {};
   if (!ready->entries.empty())
@@ -133,9 +148,13 @@ void RawNode::hand_out_writes(Ready* ready) {
     append.vote = hard.vote;
     append.commit = hard.commit;
   }
-  append.entries = log.unwritten_entries();
+  const std::span<const Entry> entries = log.unwritten_entries();
+  append.entries.assign(entries.begin(), entries.end());
   append.snapshot = log.unwritten_snapshot();
-  append.responses = std::exchange(raft_->after_append(), {});
+  append.responses.reserve(raft_->after_append().size() + (log.has_unstable() ? 1 : 0));
+  std::move(raft_->after_append().begin(), raft_->after_append().end(),
+            std::back_inserter(append.responses));
+  raft_->after_append().clear();
   if (log.has_unstable()) {
     // Of all that is not stable, what was handed out before included: in a new term the answers to
     // earlier writes don't count any more.
@@ -181,7 +200,8 @@ void RawNode::advance() {
   if (batch.last_entry.index != 0)
     raft_->log().entries_stable(batch.last_entry.index, batch.last_entry.term);
   // Its own vote and entries count from here on.
-  for (const Message& message : std::exchange(batch.self_messages, {})) raft_->complete(message);
+  for (const Message& message : batch.self_messages) raft_->complete(message);
+  batch.self_messages.clear();
   if (batch.applied != 0) raft_->applied_to(batch.applied, batch.applied_bytes);
 }
 
@@ -217,7 +237,7 @@ Status RawNode::campaign() { return raft_->start_campaign(false); }
 ConfState RawNode::apply_conf_change(const ConfChange& change) {
   return raft_->apply_conf_change(change);
 }
-Status RawNode::step(const Message& message) { return raft_->receive(message); }
+Status RawNode::step(Message message) { return raft_->receive(std::move(message)); }
 Status RawNode::transfer_leader(NodeId to) { return raft_->transfer_leader(to); }
 void RawNode::report_unreachable(NodeId id) { raft_->report_unreachable(id); }
 void RawNode::report_snapshot(NodeId id, bool ok) { raft_->report_snapshot(id, ok); }
@@ -239,6 +259,8 @@ bool RawNode::conf_change_pending() const { return raft_->conf_change_pending();
 Term RawNode::term() const { return raft_->term(); }
 NodeId RawNode::leader() const { return raft_->leader(); }
 Role RawNode::role() const { return raft_->role(); }
+Index RawNode::commit_index() const { return raft_->log().committed(); }
+Index RawNode::last_index() const { return raft_->log().last_index(); }
 NodeStatus RawNode::status() const { return raft_->status(); }
 
 }  // namespace pgraft::raft

@@ -167,10 +167,11 @@ class RawNode {
 
   // Messages of another incarnation, of removed members and of terms that don't matter are dropped
   // with kOk. kNotFound: response of a node that is not a member.
-  Status step(const Message& message);
+  Status step(Message message);
 
   bool has_ready() const;
   Ready ready();
+  void ready_into(Ready* ready);  // the same, in the memory that *ready had before
   void advance();  // the last ready() has been dealt with; not with async_storage_writes
   // A response to this node of a kStorageAppend or kStorageApply whose work is done. Not for what
   // comes from the network: that is step()'s.
@@ -216,6 +217,8 @@ class RawNode {
   Term term() const;
   NodeId leader() const;
   Role role() const;
+  Index commit_index() const;
+  Index last_index() const;
   NodeStatus status() const;
 
  private:

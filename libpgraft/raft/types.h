@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "libpgraft/raft/payload.h"
+
 namespace pgraft::raft {
 
 using NodeId = std::uint64_t;  // 1.. ; 0 is "none"
@@ -21,6 +23,8 @@ using Incarnation =
     std::uint64_t;  // random, made with a node's Raft state; 0 is "not known" (rule 10)
 
 inline constexpr NodeId kNoNode = 0;
+// No log gets there. What claims to is damaged, and sums with it would wrap.
+inline constexpr Index kMaxIndex = ~Index{0} / 2;
 // Where storage work goes, as receivers of kStorageAppend and kStorageApply. No node has these ids.
 inline constexpr NodeId kAppendThread = ~std::uint64_t{0};
 inline constexpr NodeId kApplyThread = kAppendThread - 1;
@@ -31,7 +35,7 @@ struct Entry {
   Index index = 0;
   Term term = 0;
   EntryType type = EntryType::kNormal;
-  std::string data;  // empty: the entry a new leader appends (section 5.4.2, 8)
+  Payload data;  // empty: the entry a new leader appends (section 5.4.2, 8)
   bool operator==(const Entry&) const = default;
 };
 
@@ -134,7 +138,8 @@ struct Message {
   NodeId to = kNoNode;
   Term term = 0;
   Term log_term = 0;  // kAppend: term of the entry before; vote requests: term of the candidate's
-                      // last entry; rejected kAppendResponse: term at reject_hint
+                      // last entry; rejected kAppendResponse: term at reject_hint; refused votes:
+                      // term at commit, which is told by who has no vote itself
   Index index =
       0;  // kAppend: entry before; vote requests: candidate's last; responses: last matching entry
   std::vector<Entry> entries;
