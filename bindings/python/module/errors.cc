@@ -1,8 +1,9 @@
-// One exception class for each Code, all derived from Error.
+// One exception class for each Code, and one for broken invariants, all derived from Error.
 #include <array>
 #include <cmath>
 
 #include "bindings/python/module/module.h"
+#include "libpgraft/base/check.h"
 
 namespace py = pybind11;
 
@@ -30,10 +31,18 @@ constexpr ErrorClass kClasses[] = {
     {Code::kIo, "IoError", "The operating system said no."},
     {Code::kUnavailable, "Unavailable", "The other side can't be reached, or stops."},
     {Code::kAborted, "Aborted", "Given up, since something newer took its place."},
+    {Code::kNoSpace, "NoSpace", "The disk is full."},
 };
 
 // The classes live as long as the interpreter, like the module that holds them.
 std::array<PyObject*, 16> classes{};  // by code; 0: Error
+PyObject* invariant_error = nullptr;
+
+thread_local int guards = 0;
+
+void throw_if_guarded(const std::string& message) {
+  if (guards > 0) throw InvariantBroken(message);
+}
 
 PyObject* make_class(py::module_& m, const char* name, const char* doc, PyObject* base) {
   const std::string full = std::string("pgraft.") + name;
@@ -50,7 +59,23 @@ void add_errors(py::module_& m) {
   for (const ErrorClass& c : kClasses) {
     classes[static_cast<std::size_t>(c.code)] = make_class(m, c.name, c.doc, classes[0]);
   }
+  invariant_error = make_class(m, "InvariantError",
+                               "An invariant of Raft is broken: a defect, or a protocol that "
+                               "was broken on purpose. The node refuses every later call.",
+                               classes[0]);
+  py::register_local_exception_translator(
+      [](std::exception_ptr thrown) {  // NOLINT: pybind11's type
+        try {
+          if (thrown) std::rethrow_exception(thrown);
+        } catch (const InvariantBroken& broken) {
+          PyErr_SetString(invariant_error, broken.what());
+        }
+      });
+  check_handler = &throw_if_guarded;
 }
+
+InvariantGuard::InvariantGuard() { ++guards; }
+InvariantGuard::~InvariantGuard() { --guards; }
 
 void raise(const Status& status) {
   PyObject* type = classes[static_cast<std::size_t>(status.code())];

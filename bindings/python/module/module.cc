@@ -1,5 +1,5 @@
-// pgraft._pgraft: running nodes, questions to nodes, and the member files. The stub _pgraft.pyi
-// documents it for users.
+// pgraft._pgraft: the Raft core, running nodes, questions to nodes, and the member files. The stub
+// _pgraft.pyi documents it for users.
 #include "bindings/python/module/module.h"
 
 PYBIND11_MODULE(_pgraft, m) {
@@ -8,4 +8,7 @@ PYBIND11_MODULE(_pgraft, m) {
   pgraft::python::add_files(m);
   pgraft::python::add_queries(m);
   pgraft::python::add_node(m);
+  pgraft::python::add_raft_types(m);
+  pgraft::python::add_raw_node(m);
+  pgraft::python::add_raft_functions(m);
 }
