@@ -49,6 +49,24 @@
 #define PGRAFT_IS_CANCEL_HANDLER(handler) ((handler) == StatementCancelHandler)
 #endif
 
+/* Replication slots: 16 gave invalidation a cause, 17 slots that are synchronised, 18 errors for what is invalid. */
+#if PG_VERSION_NUM >= 170000
+#define PGRAFT_CREATE_PHYSICAL_SLOT(name) ReplicationSlotCreate(name, false, RS_PERSISTENT, false, false, false)
+#else
+#define PGRAFT_CREATE_PHYSICAL_SLOT(name) ReplicationSlotCreate(name, false, RS_PERSISTENT, false)
+#endif
+#if PG_VERSION_NUM >= 180000
+#define PGRAFT_ACQUIRE_SLOT(name) ReplicationSlotAcquire(name, true, true)
+#else
+#define PGRAFT_ACQUIRE_SLOT(name) ReplicationSlotAcquire(name, true)
+#endif
+#if PG_VERSION_NUM >= 160000
+#define PGRAFT_SLOT_IS_LOST(slot) ((slot)->data.invalidated != RS_INVAL_NONE)
+#else
+#define PGRAFT_SLOT_IS_LOST(slot) ((slot)->data.restart_lsn == InvalidXLogRecPtr)
+#endif
+#define PGRAFT_SLOT_IN_USE(slot) ((slot)->active_pid != 0)
+
 /* Has the checkpointer published that commits have to wait? (Minor releases before 15.13 and 17.5 had a plain flag: too old, see the documentation.) */
 static inline bool
 pgraft_sync_standbys_defined(void)

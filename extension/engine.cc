@@ -87,6 +87,8 @@ failover::DatabaseView to_view(const PgraftDatabaseView& in) {
   out.promote_pending = in.promote_pending;
   out.end = {in.end_timeline, in.end_lsn};
   out.replayed = {in.replayed_timeline, in.replayed_lsn};
+  out.needed = in.needed_lsn;
+  out.oldest = in.oldest_lsn;
   out.highest_history = in.highest_history;
   out.quorum_in_force = in.quorum_in_force;
   for (int i = 0; i < std::min(in.history_count, PGRAFT_HISTORY_MAX); i++) {
@@ -96,6 +98,11 @@ failover::DatabaseView to_view(const PgraftDatabaseView& in) {
     out.streams[in.streams[i].node] = in.streams[i].flush_lsn;
   }
   return out;
+}
+
+bool needs_rejoin(const failover::Orders& orders) {
+  return orders.restart == failover::Restart::kRewind ||
+         orders.restart == failover::Restart::kClone;
 }
 
 bool exists(const std::string& path) {
@@ -388,9 +395,9 @@ struct PgraftEngine final : public node::DatabaseHost {
     out.promote = orders.promote;
     out.restart = static_cast<int>(orders.restart);
     copy_text(out.reason, orders.reason);
-    // rule 9: a restart for a rewind only with its marker on disk, or the server would come back as
-    // it was.
-    if (orders.restart == failover::Restart::kRewind && !request_rewind(orders)) out.restart = 0;
+    // rule 9: a restart for a rewind or clone only with its marker on disk, or the server would
+    // come back as it was.
+    if (needs_rejoin(orders) && !request_rejoin(orders)) out.restart = 0;
 
     // Padding may differ: then the same orders count as new ones, which changes nothing.
     // NOLINTNEXTLINE(bugprone-suspicious-memory-comparison)
@@ -399,11 +406,12 @@ struct PgraftEngine final : public node::DatabaseHost {
     orders_new_ = true;
   }
 
-  // mutex_ is held. Leaves rewind_pending_ set when it must be tried again.
-  bool request_rewind(const failover::Orders& orders) {
-    rewind_pending_ = true;
+  // mutex_ is held. Leaves rejoin_pending_ set when it must be tried again.
+  bool request_rejoin(const failover::Orders& orders) {
+    rejoin_pending_ = true;
     node::RejoinFile file;
-    file.mode = node::RejoinMode::kRewind;
+    file.mode = orders.restart == failover::Restart::kClone ? node::RejoinMode::kClone
+                                                            : node::RejoinMode::kRewind;
     file.target = orders.rewind_target;
     file.reason = orders.reason;
     if (orders.rewind_source != 0) {  // 0: whoever leads when `prepare` runs
@@ -414,15 +422,15 @@ struct PgraftEngine final : public node::DatabaseHost {
       file.source_port = source->second.pg_port;
     }
     if (Status s = node::request_rejoin(data_dir_, file); !s) return false;
-    rewind_pending_ = false;
+    rejoin_pending_ = false;
     return true;
   }
 
   void retry_rejoin() {
     std::lock_guard lock(mutex_);
-    if (!rewind_pending_) return;
-    if (last_orders_.restart != failover::Restart::kRewind) {
-      rewind_pending_ = false;
+    if (!rejoin_pending_) return;
+    if (!needs_rejoin(last_orders_)) {
+      rejoin_pending_ = false;
       return;
     }
     queue_orders(failover::Orders(last_orders_));
@@ -459,6 +467,10 @@ struct PgraftEngine final : public node::DatabaseHost {
       to.answering = member.answering;
       to.match_index = member.match_index;
       to.flush_lsn = member.flush_lsn;
+      to.wal_timeline = member.wal.end.timeline;
+      to.wal_lsn = member.wal.end.lsn;
+      to.replayed_lsn = member.wal.replayed.lsn;
+      to.needed_lsn = member.wal.needed;
     }
   }
 
@@ -475,7 +487,7 @@ struct PgraftEngine final : public node::DatabaseHost {
   bool have_orders_ = false;
   PgraftOrders queued_{};  // the newest, and whether the main thread has it
   bool orders_new_ = false;
-  bool rewind_pending_ = false;
+  bool rejoin_pending_ = false;
   std::deque<PgraftCompletion> completions_;
   std::string failure_;
 

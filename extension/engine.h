@@ -93,7 +93,7 @@ typedef struct PgraftOrders
 	int quorum_voters_count;
 	uint64_t quorum_voters[PGRAFT_MAX_MEMBERS];
 	uint32_t promote;
-	int restart;                   /* 0 none, 1 standby, 2 rewind (the rejoin marker is already durable) */
+	int restart;                   /* 0 none, 1 standby, 2 rewind, 3 clone (for these two the rejoin marker is already durable) */
 	char reason[PGRAFT_MESSAGE_SIZE];
 } PgraftOrders;
 
@@ -117,6 +117,8 @@ typedef struct PgraftDatabaseView
 	uint64_t end_lsn;
 	uint32_t replayed_timeline;
 	uint64_t replayed_lsn;
+	uint64_t needed_lsn;           /* the oldest WAL that this server may ask another one for */
+	uint64_t oldest_lsn;           /* the oldest WAL that it still has itself */
 	uint32_t highest_history;
 	uint64_t quorum_in_force;
 	int history_count;             /* of the current timeline, when a primary */
@@ -163,6 +165,10 @@ typedef struct PgraftMemberStatus
 	bool answering;                /* leader's view */
 	uint64_t match_index;          /* leader's view */
 	uint64_t flush_lsn;            /* leader's view; 0 none */
+	uint32_t wal_timeline;         /* the last four as the member told them last, once a second; 0: not heard of */
+	uint64_t wal_lsn;              /* where its WAL ends */
+	uint64_t replayed_lsn;
+	uint64_t needed_lsn;           /* the oldest WAL that it may ask for */
 } PgraftMemberStatus;
 
 /* One promotion as the log has it, for supplying history files (rule 5). */

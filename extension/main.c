@@ -1,7 +1,7 @@
 /*
  * main.c: loading of the module.
  *
- * Loaded by shared_preload_libraries it defines the settings, asks for shared memory, puts its seams in place and registers the worker. Loaded in any other
+ * Loaded by shared_preload_libraries it defines the settings, asks for shared memory, puts its seams in place and registers the workers. Loaded in any other
  * way it does nothing at all: the SQL functions then say what is missing (functions.c), and the server behaves as if pgraft were not there.
  */
 #include "pgraft.h"
@@ -15,7 +15,7 @@ PG_MODULE_MAGIC;
 
 extern PGDLLEXPORT void _PG_init(void);
 
-static void register_worker(void);
+static void register_workers(void);
 
 void
 _PG_init(void)
@@ -42,25 +42,32 @@ _PG_init(void)
 	MarkGUCPrefixReserved("pgraft");	/* after the last setting: a misspelt one is an error from here on */
 
 	if (pgraft_node_id != 0)
-		register_worker();
+		register_workers();
 }
 
-/*
- * The worker needs no database and must run before the server is consistent, hence the start at PostmasterStart. Restart time 0: it is started again at once; the worker
- * itself waits longer after each failure (worker.c), which keeps the log readable.
- */
 static void
-register_worker(void)
+register_worker(const char *name, const char *function, BgWorkerStartTime start, int restart_s)
 {
 	BackgroundWorker worker;
 
 	memset(&worker, 0, sizeof(worker));
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
-	worker.bgw_start_time = BgWorkerStart_PostmasterStart;
-	worker.bgw_restart_time = 0;
+	worker.bgw_start_time = start;
+	worker.bgw_restart_time = restart_s;
 	strlcpy(worker.bgw_library_name, "pgraft", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "pgraft_worker_main", BGW_MAXLEN);
-	strlcpy(worker.bgw_name, "pgraft consensus", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "pgraft consensus", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, function, BGW_MAXLEN);
+	strlcpy(worker.bgw_name, name, BGW_MAXLEN);
+	strlcpy(worker.bgw_type, name, BGW_MAXLEN);
 	RegisterBackgroundWorker(&worker);
+}
+
+/*
+ * Neither needs a database. Consensus must run before the server is consistent, hence the start at PostmasterStart; it is started again at once, and itself waits longer after
+ * each failure (worker.c), which keeps the log readable. Slots can't be touched before the server has read them, which it has when it is consistent.
+ */
+static void
+register_workers(void)
+{
+	register_worker("pgraft consensus", "pgraft_worker_main", BgWorkerStart_PostmasterStart, 0);
+	register_worker("pgraft slots", "pgraft_slots_main", BgWorkerStart_ConsistentState, 10);
 }

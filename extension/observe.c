@@ -80,11 +80,37 @@ history_of(CachedHistory *cached, TimeLineID timeline)
 	return cached;
 }
 
+/* Of any timeline: the server removes and recycles without regard to timelines, the oldest first. */
+static XLogRecPtr
+oldest_wal(void)
+{
+	DIR		   *directory = AllocateDir(XLOGDIR);
+	XLogSegNo	oldest = 0;
+	struct dirent *entry;
+	XLogRecPtr	lsn;
+
+	while ((entry = ReadDir(directory, XLOGDIR)) != NULL)
+	{
+		TimeLineID	timeline;
+		XLogSegNo	segment;
+
+		if (!IsXLogFileName(entry->d_name))
+			continue;
+		XLogFromFileName(entry->d_name, &timeline, &segment, wal_segment_size);
+		if (oldest == 0 || segment < oldest)
+			oldest = segment;
+	}
+	FreeDir(directory);
+	XLogSegNoOffsetToRecPtr(oldest, 0, wal_segment_size, lsn);
+	return lsn;
+}
+
 /* The directory is read again only when it has changed. */
-static TimeLineID
-highest_history(void)
+static void
+observe_wal_directory(PgraftDatabaseView *view)
 {
 	static TimeLineID highest = 0;
+	static XLogRecPtr oldest = InvalidXLogRecPtr;
 	static struct timespec seen;
 	struct stat status;
 
@@ -97,12 +123,14 @@ highest_history(void)
 		struct timespec now;
 
 		highest = pgraft_history_highest();
+		oldest = oldest_wal();
 		/* A change right after this one may bear the same time: what is that fresh is read again. */
 		clock_gettime(CLOCK_REALTIME, &now);
 		if (now.tv_sec > status.st_mtim.tv_sec + 1)
 			seen = status.st_mtim;
 	}
-	return highest;
+	view->highest_history = Max(highest, view->end_timeline);
+	view->oldest_lsn = oldest;
 }
 
 /* Has the walreceiver received anything of the timeline it was last on? Before that its position is the beginning of a segment, and means nothing. */
@@ -179,7 +207,8 @@ pgraft_observe(uint64 orders_seen, PgraftDatabaseView *view)
 		observe_standby(view);
 	else
 		observe_primary(view);
-	view->highest_history = Max(highest_history(), view->end_timeline);
+	observe_wal_directory(view);
+	view->needed_lsn = Min(GetRedoRecPtr(), view->end_lsn);	/* where this server would begin to recover */
 	view->frozen = pgraft_sender_frozen();
 	view->quorum_in_force = pgraft_quorum_in_force();
 }

@@ -174,6 +174,8 @@ extern bool pgraft_command_in_progress(void);
 extern char *pgraft_check_server(bool *fatal);
 
 extern PGDLLEXPORT void pgraft_worker_main(Datum arg);	/* worker.c */
+extern PGDLLEXPORT void pgraft_slots_main(Datum arg);	/* slots.c */
+extern bool pgraft_server_is_stopping(void);	/* worker.c: for a worker that is told to end */
 
 /* ---- start-up, in the postmaster (boot.c): rules 1, 5, 10 ---- */
 extern void pgraft_boot(void);			/* called by the shmem start-up hook after the memory is set up */
@@ -201,7 +203,6 @@ extern bool pgraft_sender_all_loaded(uint64 generation);			/* every live walsend
 /* quorum.c */
 extern void pgraft_quorum_set(uint64 generation, const uint64 *voters, int count);	/* writes the setting, signals the postmaster */
 extern uint64 pgraft_quorum_in_force(void);	/* newest generation that the postmaster, the checkpointer and all walsenders have loaded, and that no other setting overrides; 0 none */
-extern const char *pgraft_quorum_problem(void);	/* what keeps the newest one from being in force for long; NULL nothing. palloc'd */
 extern const char *pgraft_quorum_problem(void);	/* why the setting is not in force and what to do; NULL: nothing is wrong. palloc'd */
 /* promote.c */
 extern void pgraft_promote_start(uint32 timeline);	/* reserves ids in between, signals the startup process; once */

@@ -12,6 +12,7 @@
 #include "miscadmin.h"
 
 #define RESTART_REWIND 2
+#define RESTART_CLONE 3
 
 void
 pgraft_restart(int kind, const char *reason)
@@ -28,7 +29,9 @@ pgraft_restart(int kind, const char *reason)
 	ereport(LOG,
 			(errmsg("stopping this server, to be started again as a standby: %s", reason),
 			 kind == RESTART_REWIND ?
-			 errdetail("Its WAL has left the leader's; it is rewound before the start.") : 0,
+			 errdetail("Its WAL has left the leader's; it is rewound before the start.") :
+			 kind == RESTART_CLONE ?
+			 errdetail("It is cloned from the leader before the start.") : 0,
 			 errhint("The supervisor (\"pgraft run\", or the service manager with \"pgraft prepare\" before the start) starts it again.")));
 	if (kill(PostmasterPid, at_once ? SIGQUIT : SIGINT) != 0)
 	{

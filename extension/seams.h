@@ -19,6 +19,7 @@ extern void pgraft_commit_verify(XLogRecPtr end);	/* rule 6: not on a quorum: th
 #define PGRAFT_MEMBER_STREAM "pgraft.member_stream"
 #define PGRAFT_MEMBER_STREAM_FORMAT "%016llx:%llu:%016llx:%llu"
 #define PGRAFT_MEMBER_STREAM_SCAN "%llx:%llu:%llx:%llu"
+#define PGRAFT_SLOT_PREFIX "pgraft_"				/* + node id: the slots of slots.c */
 #define PGRAFT_STREAM_NAME_PREFIX "pgraft_"		/* + node id: application_name, and the name in synchronous_standby_names */
 
 /* sender.c, from the assign hook of quorum.c: this walsender has loaded the generation */

@@ -12,6 +12,7 @@
 #include "access/xlogrecovery.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "replication/slot.h"
 #include "replication/walreceiver.h"
 #include "replication/walsender.h"
 #include "utils/guc.h"
@@ -417,6 +418,10 @@ pgraft_check_server(bool *fatal)
 	}
 	if (max_wal_senders < 4)
 		add_problem(&problems, "max_wal_senders is below 4");
+	if (max_replication_slots < 4)
+		add_problem(&problems, "max_replication_slots is below 4");	/* slots.c: one for each other member */
+	if (max_slot_wal_keep_size_mb < 0)
+		add_problem(&problems, "max_slot_wal_keep_size is not set");	/* a member that is away would fill the disk */
 	if (!EnableHotStandby)
 		add_problem(&problems, "hot_standby is off");	/* followers serve reads */
 	if (!fullPageWrites)

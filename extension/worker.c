@@ -108,8 +108,8 @@ at_exit(int code, Datum arg)
 /* ---- ending ---- */
 
 /* The postmaster writes it down before it tells its children; there is no other sign that a bare SIGTERM is the server's stop. */
-static bool
-server_is_stopping(void)
+bool
+pgraft_server_is_stopping(void)
 {
 	FILE	   *file = fopen("postmaster.pid", "r");	/* in the data directory, where every server process is */
 	char		line[MAXPGPATH];
@@ -129,7 +129,7 @@ end_worker(void)
 {
 	set_state(PGRAFT_WORKER_STOPPING, PGRAFT_OK, "");
 	/* Code 1 is right in any case; 0 only spares the log a line when the server stops. */
-	proc_exit(server_is_stopping() ? 0 : 1);
+	proc_exit(pgraft_server_is_stopping() ? 0 : 1);
 }
 
 /* A postmaster that died without a word leaves no time for destructors: while this process lives, the data directory can't be started again. */

@@ -1,6 +1,8 @@
 #include "libpgraft/failover/controller.h"
 
 #include <algorithm>
+#include <array>
+#include <cstdio>
 #include <functional>
 
 namespace pgraft::failover {
@@ -14,6 +16,13 @@ std::size_t majority(const std::vector<NodeId>& voters) { return voters.size() /
 
 std::string of(std::size_t n, std::size_t total) {
   return std::to_string(n) + " of " + std::to_string(total);
+}
+
+std::string to_text(Lsn lsn) {  // as PostgreSQL prints it
+  std::array<char, 20> text{};
+  (void)std::snprintf(text.data(), text.size(), "%X/%X", static_cast<unsigned>(lsn >> 32),
+                      static_cast<unsigned>(lsn));
+  return text.data();
 }
 
 }  // namespace
@@ -46,6 +55,7 @@ const Orders& Controller::enter_term(Term term) {
   quorum_is_of_term_ = false;
   settle_lsn_.reset();
   catch_up_.clear();
+  left_behind_tick_.reset();
 
   Orders next;
   next.term = term;
@@ -267,6 +277,17 @@ void Controller::follow_as_standby(const Inputs& in, Orders& next, Requests& req
     phase_ = "replaying local WAL before following node " + std::to_string(done->node);
     return;
   }
+  if (following && is_left_behind(in)) {
+    phase_ = "left behind";
+    next.restart = Restart::kClone;
+    next.rewind_source = done->node;
+    next.rewind_target = {done->timeline, in.oldest_of_leader};
+    next.reason = "node " + std::to_string(done->node) + " no longer has the WAL from " +
+                  to_text(database.end.lsn) +
+                  " on, where the local WAL ends; the oldest it has is " +
+                  to_text(in.oldest_of_leader);
+    return;
+  }
   next.follow = done->node;
   phase_ = "following node " + std::to_string(done->node);
   if (abstain_until_ && config_.switches.abstain) {
@@ -281,6 +302,21 @@ void Controller::follow_as_standby(const Inputs& in, Orders& next, Requests& req
   next.gate_open = true;                  // rule 2
   next.gate_timeline = config_.switches.current ? done->timeline : 0;
   next.gate_switch = config_.switches.current ? done->switch_lsn() : 0;
+}
+
+// The leader has removed what comes next, so no stream can go on: an archive would pass by the
+// gate, and the leader itself will not get it back. It may still be sending from a file that it has
+// open, so this counts only while nothing comes.
+bool Controller::is_left_behind(const Inputs& in) {
+  const Position end = in.database.end;
+  if (in.oldest_of_leader <= end.lsn || in.raft.leader == 0) {
+    left_behind_tick_.reset();
+    return false;
+  }
+  if (!left_behind_tick_ || end != left_behind_at_) left_behind_tick_ = in.now_ticks;
+  left_behind_at_ = end;
+  const int patience = config_.patience * config_.election_ticks;
+  return in.now_ticks - *left_behind_tick_ >= static_cast<std::uint64_t>(patience);
 }
 
 // --- leader

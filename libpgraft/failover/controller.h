@@ -52,6 +52,7 @@ class Controller {
     const PromotionView& promotions;
     const DatabaseView& database;
     std::uint64_t now_ticks;
+    Lsn oldest_of_leader = 0;  // the oldest WAL that RaftView::leader has, as it told; 0: not known
   };
   struct Outputs {
     Requests requests;
@@ -88,6 +89,7 @@ class Controller {
   void promote_learners(const Inputs& in, Requests& requests);
   void follow(const Inputs& in, Orders& next, Requests& requests);
   void follow_as_standby(const Inputs& in, Orders& next, Requests& requests);
+  bool is_left_behind(const Inputs& in);
   void send_report(const Inputs& in, Requests& requests);
   void watch_promotion(const Inputs& in, Orders& next);
   void hand_over(const Inputs& in, NodeId to, Requests& requests);
@@ -126,6 +128,10 @@ class Controller {
   bool quorum_is_of_term_ = false;
   std::optional<Lsn> settle_lsn_;   // rule 8: must be on a majority before the next change
   std::map<NodeId, Lsn> catch_up_;  // learners: the leader's position when it began to watch them
+
+  // Standby: its WAL ends here, before all WAL that the leader has, since that tick.
+  Position left_behind_at_;
+  std::optional<std::uint64_t> left_behind_tick_;
 
   // Across terms, until a promotion is completed.
   int handovers_ = 0;

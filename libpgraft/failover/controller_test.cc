@@ -42,7 +42,8 @@ struct Desk {
   Requests run() {
     Requests all;
     for (int i = 0; i < 10; ++i) {
-      const Controller::Outputs out = controller.update({raft, promotions, database, now});
+      const Controller::Outputs out =
+          controller.update({raft, promotions, database, now, oldest_of_leader});
       collect(out.requests, all);
       if (!obeys || !out.orders_changed) break;
       database.orders_seen = controller.orders().seq;
@@ -149,6 +150,7 @@ struct Desk {
   PromotionView promotions;
   DatabaseView database;
   std::uint64_t now = 1;
+  Lsn oldest_of_leader = 0;
   bool obeys = true;
 };
 
@@ -664,6 +666,41 @@ TEST(Rejoin, DivergenceIsDecidedByTheHistory) {
   for (const Case& c : cases) {
     EXPECT_EQ(has_diverged(c.position, 4, history), c.diverged) << c.name;
   }
+}
+
+// Its WAL fits, but what comes next is nowhere any more.
+TEST(Rejoin, AStandbyThatWasLeftBehindIsCloned) {
+  Desk desk;
+  const std::uint64_t patience = config().patience * kElectionTicks;
+  desk.follow(2);
+  desk.database.end = desk.database.replayed = {1, 100};
+  desk.commit_done(2, 2, {{1, 300}});
+  desk.run();
+  desk.oldest_of_leader = 100;
+  desk.after(patience);
+  EXPECT_EQ(desk.orders().restart, Restart::kNone) << "the leader has all from 100 on";
+
+  desk.oldest_of_leader = 250;
+  desk.after(patience - 1);
+  EXPECT_EQ(desk.orders().restart, Restart::kNone);
+  desk.database.end.lsn = 101;  // something came: from a file that the leader had open
+  desk.after(patience - 1);
+  EXPECT_EQ(desk.orders().restart, Restart::kNone);
+  desk.raft.leader = 0;
+  desk.after(patience);
+  desk.raft.leader = 2;
+  desk.after(1);
+  EXPECT_EQ(desk.orders().restart, Restart::kNone) << "what a leader told that is gone is old";
+
+  desk.after(patience + 1);
+  EXPECT_EQ(desk.orders().restart, Restart::kClone);
+  EXPECT_EQ(desk.orders().rewind_source, 2u);
+  EXPECT_EQ(desk.orders().rewind_target, (Position{2, 250}));
+  EXPECT_FALSE(desk.orders().gate_open);
+  EXPECT_EQ(
+      desk.orders().reason,
+      "node 2 no longer has the WAL from 0/65 on, where the local WAL ends; the oldest it has "
+      "is 0/FA");
 }
 
 TEST(Rejoin, ADivergedStandbyIsRewound) {

@@ -65,6 +65,18 @@ struct Report {
   bool operator==(const Report&) const = default;
 };
 
+// What a member tells all others about once a second of its WAL, for replication slots and for
+// people. Advice: it may be old, be lost or come twice, and no rule rests on it.
+struct WalStatus {
+  NodeId from = 0;
+  bool in_recovery = true;
+  Position end;       // of valid WAL
+  Position replayed;  // primary: same as end
+  Lsn needed = 0;     // the oldest WAL that this node may ask another one for; 0: not known
+  Lsn oldest = 0;     // the oldest WAL that it still has itself; 0: not known
+  bool operator==(const WalStatus&) const = default;
+};
+
 // --- what the controller sees
 // -------------------------------------------------------------------------------
 
@@ -108,6 +120,7 @@ struct DatabaseView {
   bool promote_pending = false;  // promotion signalled; neither finished nor confirmed as withdrawn
   Position end;                  // standby: received and flushed, or replayed; primary: flushed
   Position replayed;             // standby: replayed; primary: same as end
+  Lsn needed = 0, oldest = 0;    // as in WalStatus
   Timeline highest_history =
       0;            // greatest timeline id of a history file on disk, or the current timeline
   History history;  // of the timeline this server is on (valid for a primary)
@@ -124,6 +137,7 @@ enum class Restart : std::uint8_t {
   kStandby,  // stop at once (an immediate stop writes no WAL); the supervisor starts the server
              // again, as a standby
   kRewind,   // the same, and `prepare` rewinds or reclones it first (rule 9)
+  kClone,    // the same, and `prepare` reclones it first: a rewind would not help
 };
 
 // The state the host shall bring its PostgreSQL into. Level-triggered: the newest one counts, and
@@ -148,9 +162,9 @@ struct Orders {
       quorum_voters;     // commit quorum: a majority of these, this node counted by its own flush
   Timeline promote = 0;  // signal the promotion to exactly this timeline (rule 5)
   Restart restart = Restart::kNone;
-  Position rewind_target;    // with kRewind: what the leader's WAL had at least reached; abstain
-                             // until past it
-  NodeId rewind_source = 0;  // with kRewind: the leader
+  Position rewind_target;  // with kRewind and kClone: what the leader's WAL had at least reached;
+                           // abstain until past it
+  NodeId rewind_source = 0;  // with them: the leader
   std::string reason;        // for logs: why this differs from the orders before
   bool operator==(const Orders&) const = default;
 };

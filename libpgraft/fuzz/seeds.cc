@@ -118,6 +118,10 @@ std::vector<failover::Report> reports() {
           {kMost, kMost, true, {0xffffffff, kMost}, 0xffffffff}};
 }
 
+failover::WalStatus wal_status() {
+  return {1, false, {3, 0x300001234}, {2, 0x300001000}, 0x28, 0x10};
+}
+
 transport::Identity full_identity() {
   return {"cluster", 42, 1, 101, 7123456789012345678, full_member(), "0.1.0"};
 }
@@ -132,13 +136,13 @@ transport::ClusterStatus full_status() {
   s.phase = "waits for reports";
   s.messages_processed = 10, s.heartbeats_sent = 11, s.elections_triggered = 12;
   s.promoted_timeline = 2;
-  s.members = {{full_member(), true, false, true, 9, 0x3000060},
-               {largest_member(), false, true, false, kMost, kMost}};
+  s.members = {{full_member(), true, false, true, 9, 0x3000060, wal_status()},
+               {largest_member(), false, true, false, kMost, kMost, {}}};
   return s;
 }
 
 void wire(Maker maker) {
-  constexpr char kMessages = 0, kReport = 1, kIdentity = 2, kHello = 3, kStatus = 4;
+  constexpr char kMessages = 0, kReport = 1, kIdentity = 2, kHello = 3, kStatus = 4, kWalStatus = 5;
   using Messages = std::vector<raft::Message>;
   maker.add("messages-none", kMessages, transport::encode(Messages{}));
   maker.add("messages-of-each-type", kMessages, transport::encode(one_of_each()));
@@ -162,6 +166,8 @@ void wire(Maker maker) {
   maker.add("hello-to-any", kHello, transport::encode(transport::Hello{full_identity(), 2, 0}));
   maker.add("status-blank", kStatus, transport::encode(transport::ClusterStatus{}));
   maker.add("status", kStatus, transport::encode(full_status()));
+  maker.add("wal-status-blank", kWalStatus, transport::encode(failover::WalStatus{}));
+  maker.add("wal-status", kWalStatus, transport::encode(wal_status()));
 }
 
 void frame(Maker maker) {

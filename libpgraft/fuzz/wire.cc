@@ -26,12 +26,13 @@ int check_messages(std::string_view payload) {
 
 int fuzz_wire(const std::uint8_t* data, std::size_t size) {
   Input input(data, size);
-  switch (input.byte() % 5) {
+  switch (input.byte() % 6) {
     case 0: return check_messages(input.rest());
     case 1: return check_codec(input.rest(), transport::decode_report, encode);
     case 2: return check_codec(input.rest(), transport::decode_identity, encode);
     case 3: return check_codec(input.rest(), transport::decode_hello, encode);
-    default: return check_codec(input.rest(), transport::decode_status, encode);
+    case 4: return check_codec(input.rest(), transport::decode_status, encode);
+    default: return check_codec(input.rest(), transport::decode_wal_status, encode);
   }
 }
 

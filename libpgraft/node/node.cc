@@ -17,6 +17,8 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds kLeastTick{10};
+constexpr milliseconds kWalStatusInterval{1000};
+
 // Entries on their way to one member, in its queues and before its disk.
 constexpr std::uint64_t kMaxInflightBytes = 32u << 20;
 
@@ -206,6 +208,7 @@ Replica::Options NodeImpl::replica_options() const {
   options.raft.incarnation = identity_.incarnation;
   options.raft.election_ticks = election_ticks_;
   options.raft.heartbeat_ticks = heartbeat_ticks_;
+  options.wal_status_ticks = std::max(1, static_cast<int>(kWalStatusInterval / tick_));
   options.raft.max_inflight_bytes = kMaxInflightBytes;
   options.raft.seed = config_.seed != 0 ? config_.seed : random_id();
   const auto& rejoin = binding_.rejoin;

@@ -83,6 +83,7 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   // transport::Handler, on the transport's thread
   void on_messages(std::vector<raft::Message> messages) override;
   void on_report(const failover::Report& report) override;
+  void on_wal_status(const failover::WalStatus& status) override;
   void on_peer_lost(raft::NodeId id, const std::string& reason) override;
   void on_refused(const std::string& peer, const std::string& reason) override;
   void on_snapshot_sent(raft::NodeId id, bool ok) override;
@@ -92,6 +93,7 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   // Outbox and Host, on the loop
   void send(raft::Message message) override;
   void send_report(raft::NodeId to, const failover::Report& report) override;
+  void send_wal_status(raft::NodeId to, const failover::WalStatus& status) override;
   void close(const failover::Orders& orders) override;
   void carry_out(const failover::Orders& orders) override;
   Status clear_abstain() override;

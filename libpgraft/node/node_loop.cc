@@ -115,6 +115,12 @@ void NodeImpl::on_report(const failover::Report& report) {
   });
 }
 
+void NodeImpl::on_wal_status(const failover::WalStatus& status) {
+  post([this, status] {
+    if (failed_) replica_->receive_wal_status(status);
+  });
+}
+
 void NodeImpl::on_peer_lost(raft::NodeId id, const std::string&) {
   post([this, id] {
     if (!failed_) return;
@@ -339,6 +345,10 @@ void NodeImpl::count_election(raft::Term term) {
 
 void NodeImpl::send_report(raft::NodeId to, const failover::Report& report) {
   if (transport_) transport_->send_report(to, report);
+}
+
+void NodeImpl::send_wal_status(raft::NodeId to, const failover::WalStatus& status) {
+  if (transport_) transport_->send_wal_status(to, status);
 }
 
 void NodeImpl::close(const failover::Orders& orders) {

@@ -138,6 +138,7 @@ void NodeImpl::publish_status() {
     }
     const auto stream = database.streams.find(id);
     if (leads && stream != database.streams.end()) m.flush_lsn = stream->second;
+    m.wal = replica_->wal_status(id);
     now.members.push_back(std::move(m));
   }
 

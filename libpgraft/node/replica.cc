@@ -161,6 +161,7 @@ void Replica::tick() {
   requests_->expire(now);
   const auto again = static_cast<std::uint64_t>(options_.raft.election_ticks);
   for (const std::uint64_t id : requests_->unconfirmed_reads(now, again)) ask_to_read(id);
+  if (now % static_cast<std::uint64_t>(options_.wal_status_ticks) == 0) send_wal_status();
 }
 
 void Replica::receive(raft::Message message) {
@@ -172,6 +173,30 @@ void Replica::receive(raft::Message message) {
 
 void Replica::receive_report(const failover::Report& report) {
   if (options_.with_database) controller_.receive(report);
+}
+
+void Replica::receive_wal_status(const failover::WalStatus& status) {
+  if (machine_.members().count(status.from) != 0) wal_statuses_[status.from] = status;
+}
+
+failover::WalStatus Replica::wal_status(raft::NodeId id) const {
+  if (id == options_.raft.id) {
+    if (!database_.valid) return {};
+    const failover::DatabaseView& d = database_;
+    return {id, d.in_recovery, d.end, d.replayed, d.needed, d.oldest};
+  }
+  const auto found = wal_statuses_.find(id);
+  return found == wal_statuses_.end() ? failover::WalStatus{} : found->second;
+}
+
+void Replica::send_wal_status() {
+  std::erase_if(wal_statuses_,
+                [&](const auto& entry) { return !machine_.members().contains(entry.first); });
+  const failover::WalStatus own = wal_status(options_.raft.id);
+  if (own.from == 0) return;
+  for (const auto& [id, member] : machine_.members()) {
+    if (id != own.from) outbox_->send_wal_status(id, own);
+  }
 }
 
 void Replica::observe(const failover::DatabaseView& view) { database_ = view; }
@@ -420,8 +445,8 @@ Status Replica::update_controller() {
   if (options_.durable_term_first && raft_->term() != term_) return Status::ok();
   const failover::RaftView view = raft_view();
   const failover::PromotionView promotions = machine_.promotion_view(view.term);
-  const failover::Controller::Outputs out =
-      controller_.update({view, promotions, database_, raft_->now_ticks()});
+  const failover::Controller::Outputs out = controller_.update(
+      {view, promotions, database_, raft_->now_ticks(), wal_status(raft_->leader()).oldest});
   if (Status s = carry_out(out.requests); !s) return s;
   if (out.orders_changed) host_->carry_out(controller_.orders());
   return Status::ok();

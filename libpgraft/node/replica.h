@@ -34,6 +34,7 @@ class Outbox {
   virtual ~Outbox() = default;
   virtual void send(raft::Message message) = 0;
   virtual void send_report(raft::NodeId to, const failover::Report& report) = 0;
+  virtual void send_wal_status(raft::NodeId to, const failover::WalStatus& status) = 0;
 };
 
 // The side that executes orders. All calls come from the replica's thread.
@@ -70,6 +71,7 @@ class Replica {
         5000;  // entries kept behind a snapshot for followers that are just behind
     int request_timeout_ticks =
         500;  // a request that is not applied by then completes with kTimeout ("outcome unknown")
+    int wal_status_ticks = 50;       // between two that are sent
     bool durable_term_first = true;  // rule 2: a negative control's, see update_controller()
   };
 
@@ -92,6 +94,7 @@ class Replica {
   void tick();
   void receive(raft::Message message);
   void receive_report(const failover::Report& report);
+  void receive_wal_status(const failover::WalStatus& status);
   void observe(const failover::DatabaseView& view);
   void peer_lost(
       raft::NodeId id);  // connection reset or refused; campaigns staggered by rank (see .cc)
@@ -125,6 +128,8 @@ class Replica {
   const state::StateMachine& machine() const { return machine_; }
   const failover::Controller& controller() const { return controller_; }
   const failover::DatabaseView& database() const { return database_; }
+  // As a member, this node too, told last; from 0: it has not.
+  failover::WalStatus wal_status(raft::NodeId id) const;
   Status check_leads() const;  // ok when this node leads; else who does, or why nobody does
   // Writes are under way.
   bool is_writing() const { return !writes_.empty(); }
@@ -158,6 +163,7 @@ class Replica {
   Status carry_out(const failover::Requests& requests);
   void promote_learners();
   void settle_requests();
+  void send_wal_status();
   void confirm_removal();
 
   // Why a request can't be served; ok when it can.
@@ -195,7 +201,8 @@ class Replica {
   std::vector<Proposal> proposals_;  // since the last process()
   raft::Index snapshot_index_ = 0;   // of the newest snapshot in the store
   bool changed_ = true;              // the host has not seen the newest members or promotions
-  std::map<raft::NodeId, std::uint64_t> heard_tick_;  // last message of each node
+  std::map<raft::NodeId, std::uint64_t> heard_tick_;          // last message of each node
+  std::map<raft::NodeId, failover::WalStatus> wal_statuses_;  // of the others
   Status failed_;
 };
 

@@ -76,6 +76,9 @@ struct TestNode : Outbox, Host {
   void send_report(raft::NodeId to, const failover::Report& report) override {
     reports.emplace_back(to, report);
   }
+  void send_wal_status(raft::NodeId to, const failover::WalStatus& status) override {
+    wal_statuses.emplace_back(to, status);
+  }
   void close(const failover::Orders& orders) override {
     calls.push_back("close term " + std::to_string(orders.term));
   }
@@ -97,6 +100,7 @@ struct TestNode : Outbox, Host {
       std::make_unique<RecordingStore>(storage::make_memory_store(), &calls);
   std::deque<raft::Message> out;
   std::vector<std::pair<raft::NodeId, failover::Report>> reports;
+  std::vector<std::pair<raft::NodeId, failover::WalStatus>> wal_statuses;
   failover::Orders newest_orders;
   raft::ConfState newest_conf;
   bool in_apply = false;
@@ -744,6 +748,35 @@ TEST_F(ReplicaTest, WhatIsProposedTogetherIsOneMessageToEachMember) {
             2);
   deliver();
   EXPECT_EQ(done, 50);
+}
+
+TEST_F(ReplicaTest, MembersTellEachOtherWhereTheirWalIs) {
+  make_cluster(3);
+  nodes[1]->wal_statuses.clear();
+  tick(options(*nodes[1]).wal_status_ticks);
+  EXPECT_TRUE(nodes[1]->wal_statuses.empty()) << "nothing is known of its database yet";
+
+  failover::DatabaseView view;
+  view.valid = true;
+  view.in_recovery = false;
+  view.end = view.replayed = {2, 700};
+  view.needed = 300;
+  view.oldest = 100;
+  nodes[1]->replica->observe(view);
+  const failover::WalStatus own{1, false, {2, 700}, {2, 700}, 300, 100};
+  EXPECT_EQ(nodes[1]->replica->wal_status(1), own);
+  tick(options(*nodes[1]).wal_status_ticks);
+  ASSERT_EQ(nodes[1]->wal_statuses.size(), 2u);
+  for (const auto& [to, status] : nodes[1]->wal_statuses) {
+    EXPECT_EQ(status, own);
+    nodes[to]->replica->receive_wal_status(status);
+    EXPECT_EQ(nodes[to]->replica->wal_status(1), own);
+  }
+
+  failover::WalStatus stranger = own;
+  stranger.from = 9;
+  nodes[2]->replica->receive_wal_status(stranger);
+  EXPECT_EQ(nodes[2]->replica->wal_status(9).from, 0u);
 }
 
 // --- with a database

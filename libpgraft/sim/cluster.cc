@@ -25,6 +25,7 @@ struct Cluster::Wire final : node::Outbox {
     put(to, std::move(message));
   }
   void send_report(raft::NodeId to, const failover::Report& report) override { put(to, report); }
+  void send_wal_status(raft::NodeId, const failover::WalStatus&) override {}  // no rule rests on it
 
   void put(NodeId to, std::variant<raft::Message, failover::Report> body) {
     const auto peer = cluster->nodes_.find(to);

@@ -110,7 +110,7 @@ bool DatabaseModel::execute() {
   const Orders orders = wanted_;
   seen_ = orders.seq;
   if (orders.restart != Restart::kNone) {
-    if (orders.restart == Restart::kRewind && !rejoin_) {
+    if (orders.restart != Restart::kStandby && !rejoin_) {
       rejoin_ = Rejoin{orders.rewind_source, orders.rewind_target, false, {}, {}, {}};
     }
     crash();

@@ -72,6 +72,7 @@ class RaftNode final : private node::Outbox, private node::Host, private node::L
   // node::Outbox, Host, LogWriter
   void send(raft::Message message) override;
   void send_report(raft::NodeId, const failover::Report&) override {}
+  void send_wal_status(raft::NodeId, const failover::WalStatus&) override {}
   void close(const failover::Orders&) override {}
   void carry_out(const failover::Orders&) override {}
   Status clear_abstain() override { return Status::ok(); }

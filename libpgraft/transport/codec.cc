@@ -192,6 +192,18 @@ void report_fields(C& c, T& report) {
 }
 
 template <class C, class T>
+void wal_status_fields(C& c, T& status) {
+  c.number(status.from);
+  c.flag(status.in_recovery);
+  c.number(status.end.timeline);
+  c.number(status.end.lsn);
+  c.number(status.replayed.timeline);
+  c.number(status.replayed.lsn);
+  c.number(status.needed);
+  c.number(status.oldest);
+}
+
+template <class C, class T>
 void member_fields(C& c, T& member) {
   c.number(member.id);
   c.number(member.incarnation);
@@ -228,6 +240,7 @@ void member_status_fields(C& c, T& status) {
   c.flag(status.answering);
   c.number(status.match_index);
   c.number(status.flush_lsn);
+  wal_status_fields(c, status.wal);
 }
 
 template <class C, class T>
@@ -318,6 +331,10 @@ std::string encode(const failover::Report& report) {
   return encoded([&](Encoder& c) { report_fields(c, report); });
 }
 
+std::string encode(const failover::WalStatus& status) {
+  return encoded([&](Encoder& c) { wal_status_fields(c, status); });
+}
+
 std::string encode(const Identity& identity) {
   return encoded([&](Encoder& c) { identity_fields(c, identity); });
 }
@@ -353,6 +370,12 @@ Result<std::vector<raft::Message>> decode_messages(std::string_view payload) {
 Result<failover::Report> decode_report(std::string_view payload) {
   return decoded<failover::Report>(
       payload, "report", [](Decoder& c, failover::Report& report) { report_fields(c, report); });
+}
+
+Result<failover::WalStatus> decode_wal_status(std::string_view payload) {
+  return decoded<failover::WalStatus>(
+      payload, "WAL status",
+      [](Decoder& c, failover::WalStatus& status) { wal_status_fields(c, status); });
 }
 
 Result<Identity> decode_identity(std::string_view payload) {

@@ -58,6 +58,7 @@ inline constexpr std::size_t kMaxMessagesPerFrame = 4096;
 
 std::string encode(const std::vector<raft::Message>& messages);
 std::string encode(const failover::Report& report);
+std::string encode(const failover::WalStatus& status);
 std::string encode(const Identity& identity);
 std::string encode(const Hello& hello);
 std::string encode(const ClusterStatus& status);
@@ -67,6 +68,7 @@ std::string encode(const SnapshotAck& ack);
 
 Result<std::vector<raft::Message>> decode_messages(std::string_view payload);
 Result<failover::Report> decode_report(std::string_view payload);
+Result<failover::WalStatus> decode_wal_status(std::string_view payload);
 Result<Identity> decode_identity(std::string_view payload);
 Result<Hello> decode_hello(std::string_view payload);
 Result<ClusterStatus> decode_status(std::string_view payload);

@@ -31,6 +31,8 @@ std::vector<Case> every_payload() {
            [](std::string_view p) { return decode_messages(p).status(); }},
           {"report", encode(test::some_report()),
            [](std::string_view p) { return decode_report(p).status(); }},
+          {"WAL status", encode(test::some_wal_status()),
+           [](std::string_view p) { return decode_wal_status(p).status(); }},
           {"identity", encode(test::some_identity(1)),
            [](std::string_view p) { return decode_identity(p).status(); }},
           {"hello", encode(Hello{test::some_identity(1), 2, 3}),
@@ -54,6 +56,7 @@ TEST(Codec, GivesBackEveryFieldOfEveryMessageType) {
 
 TEST(Codec, GivesBackEveryFieldOfTheOtherPayloads) {
   EXPECT_EQ(*decode_report(encode(test::some_report())), test::some_report());
+  EXPECT_EQ(*decode_wal_status(encode(test::some_wal_status())), test::some_wal_status());
   const Hello hello{test::some_identity(7), 8, 9};
   const auto decoded = decode_hello(encode(hello));
   ASSERT_TRUE(decoded.is_ok());

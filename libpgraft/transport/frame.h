@@ -38,8 +38,9 @@ enum class FrameType : std::uint8_t {
   kSnapshotHeader = 10,  // a snapshot message without its data, which follows in chunks
   kSnapshotChunk = 11,
   kSnapshotAck = 12,  // the acceptor's answer to both, on the same connection
+  kWalStatus = 13,    // a failover::WalStatus
 };
-inline constexpr std::uint8_t kLastFrameType = 12;
+inline constexpr std::uint8_t kLastFrameType = 13;
 
 inline constexpr std::size_t kFrameHeaderBytes = 16;
 inline constexpr std::size_t kMaxHandshakeBytes =

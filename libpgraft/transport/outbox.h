@@ -19,7 +19,7 @@
 namespace pgraft::transport {
 
 struct OutboxItem {
-  std::variant<raft::Message, failover::Report> content;
+  std::variant<raft::Message, failover::Report, failover::WalStatus> content;
   std::size_t bytes = 0;
   bool is_repeated() const;  // heartbeats, appends and their responses
 };

@@ -11,19 +11,22 @@ namespace {
 constexpr std::size_t kWriteBytes = 1u << 20;   // of one batch, beyond its first message
 constexpr std::size_t kHeaderMarginBytes = 64;  // of a snapshot's header around the message
 
-// One frame for the messages, one for each report.
+// One frame for the messages, one for each of the rest.
 std::string encode_batch(std::vector<OutboxItem> items) {
   std::vector<raft::Message> messages;
-  std::string reports;
+  std::string others;
   for (OutboxItem& item : items) {
     if (auto* message = std::get_if<raft::Message>(&item.content)) {
       messages.push_back(std::move(*message));
+    } else if (const auto* report = std::get_if<failover::Report>(&item.content)) {
+      others += encode_frame(FrameType::kReport, encode(*report));
     } else {
-      reports += encode_frame(FrameType::kReport, encode(std::get<failover::Report>(item.content)));
+      others +=
+          encode_frame(FrameType::kWalStatus, encode(std::get<failover::WalStatus>(item.content)));
     }
   }
-  if (messages.empty()) return reports;
-  return encode_frame(FrameType::kMessages, encode(messages)) + reports;
+  if (messages.empty()) return others;
+  return encode_frame(FrameType::kMessages, encode(messages)) + others;
 }
 
 }  // namespace

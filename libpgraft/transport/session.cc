@@ -43,6 +43,7 @@ void Session::on_frame(Frame frame) {
     case State::kMessages:
       if (frame.type == FrameType::kMessages) return on_messages(frame);
       if (frame.type == FrameType::kReport) return on_report(frame);
+      if (frame.type == FrameType::kWalStatus) return on_wal_status(frame);
       if (frame.type == FrameType::kSnapshotHeader) return on_snapshot_header(frame);
       if (frame.type == FrameType::kSnapshotChunk) return on_snapshot_chunk(frame);
       return end("sent a frame that does not belong here, type " +
@@ -101,6 +102,13 @@ void Session::on_report(const Frame& frame) {
   if (!report.is_ok()) return end(report.status().message());
   if (report->from != peer_) return end("sent a report in the name of another node");
   env_->handler->on_report(*report);
+}
+
+void Session::on_wal_status(const Frame& frame) {
+  const Result<failover::WalStatus> status = decode_wal_status(frame.payload);
+  if (!status.is_ok()) return end(status.status().message());
+  if (status->from != peer_) return end("sent a WAL status in the name of another node");
+  env_->handler->on_wal_status(*status);
 }
 
 void Session::on_snapshot_header(const Frame& frame) {

@@ -42,6 +42,7 @@ class Session final : private StreamOwner {
   void on_hello(const Frame& frame);
   void on_messages(const Frame& frame);
   void on_report(const Frame& frame);
+  void on_wal_status(const Frame& frame);
   void on_snapshot_header(const Frame& frame);
   void on_snapshot_chunk(const Frame& frame);
   void after(SnapshotReceiver::Step step);

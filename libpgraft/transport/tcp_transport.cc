@@ -19,7 +19,7 @@
 namespace pgraft::transport {
 namespace {
 
-constexpr std::size_t kReportBytes = 64;  // of a report in the outbox's account
+constexpr std::size_t kReportBytes = 64;  // of a report or a WAL status in the outbox's account
 constexpr std::chrono::milliseconds kAcceptRetry{100};
 constexpr std::size_t kMaxChunkBytes = 16u << 20;
 constexpr std::size_t kMaxWindowChunks = 1024;
@@ -98,6 +98,10 @@ class TcpTransport final : public Transport, private SessionOwner {
 
   void send_report(raft::NodeId to, const failover::Report& report) override {
     put(to, {report, kReportBytes});
+  }
+
+  void send_wal_status(raft::NodeId to, const failover::WalStatus& status) override {
+    put(to, {status, kReportBytes});
   }
 
   PeerStats peer_stats(raft::NodeId id) const override { return env_.outboxes.stats(id); }

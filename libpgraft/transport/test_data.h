@@ -27,6 +27,10 @@ inline Identity some_identity(raft::NodeId id) {
 
 inline failover::Report some_report() { return {1, 5, true, {3, 0x300001234}, 2}; }
 
+inline failover::WalStatus some_wal_status() {
+  return {1, false, {3, 0x300001234}, {2, 0x300001000}, 0x300000028, 0x200000000};
+}
+
 inline ClusterStatus some_status() {
   ClusterStatus s;
   s.identity = some_identity(3);
@@ -37,8 +41,8 @@ inline ClusterStatus some_status() {
   s.phase = "waits for reports";
   s.messages_processed = 8, s.heartbeats_sent = 9, s.elections_triggered = 10;
   s.promoted_timeline = 11;
-  s.members = {{some_member(1), true, false, true, 12, 13},
-               {some_member(2), false, true, false, 14, 15}};
+  s.members = {{some_member(1), true, false, true, 12, 13, some_wal_status()},
+               {some_member(2), false, true, false, 14, 15, {}}};
   return s;
 }
 
@@ -129,6 +133,7 @@ inline void expect_same(const ClusterStatus& a, const ClusterStatus& b) {
     EXPECT_EQ(a.members[i].answering, b.members[i].answering);
     EXPECT_EQ(a.members[i].match_index, b.members[i].match_index);
     EXPECT_EQ(a.members[i].flush_lsn, b.members[i].flush_lsn);
+    EXPECT_EQ(a.members[i].wal, b.members[i].wal);
   }
 }
 

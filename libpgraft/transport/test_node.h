@@ -40,6 +40,9 @@ class Recorder final : public Handler {
   void on_report(const failover::Report& report) override {
     record([&] { reports.push_back(report); });
   }
+  void on_wal_status(const failover::WalStatus& status) override {
+    record([&] { wal_statuses.push_back(status); });
+  }
   void on_peer_lost(NodeId id, const std::string& reason) override {
     record([&] { lost.emplace_back(id, reason); });
   }
@@ -72,6 +75,7 @@ class Recorder final : public Handler {
 
   std::vector<Message> messages;
   std::vector<failover::Report> reports;
+  std::vector<failover::WalStatus> wal_statuses;
   std::vector<std::pair<NodeId, std::string>> lost;
   std::vector<std::string> refused;
   std::vector<std::pair<NodeId, bool>> snapshots;

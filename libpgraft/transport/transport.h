@@ -61,6 +61,7 @@ struct MemberStatus {
   bool answering = false;         // leader's view
   std::uint64_t match_index = 0;  // leader's view
   std::uint64_t flush_lsn = 0;    // leader's view: its live walsender's; 0 none
+  failover::WalStatus wal;        // as it told last; from 0: not heard of
 };
 struct ClusterStatus {
   Identity identity;
@@ -107,6 +108,7 @@ class Handler {
   virtual ~Handler() = default;
   virtual void on_messages(std::vector<raft::Message> messages) = 0;
   virtual void on_report(const failover::Report& report) = 0;
+  virtual void on_wal_status(const failover::WalStatus& status) = 0;
   // The connection to or from the peer's process was reset, closed or refused (not merely slow): a
   // hint to the failure detector.
   virtual void on_peer_lost(raft::NodeId id, const std::string& reason) = 0;
@@ -145,6 +147,7 @@ class Transport {
   // sent one already takes its place, and goes on where that one was if the snapshot is the same.
   virtual void send(raft::Message message) = 0;
   virtual void send_report(raft::NodeId to, const failover::Report& report) = 0;
+  virtual void send_wal_status(raft::NodeId to, const failover::WalStatus& status) = 0;
   virtual PeerStats peer_stats(raft::NodeId id) const = 0;
   virtual std::uint64_t refused_connections()
       const = 0;  // handshakes and snapshots refused and garbage received, in either direction

@@ -76,6 +76,9 @@ TEST(Transport, CarriesEveryFieldOfEveryMessageType) {
   a.transport->send_report(2, test::some_report());
   ASSERT_TRUE(b.got.wait([&] { return !b.got.reports.empty(); }));
   EXPECT_EQ(b.got.reports[0], test::some_report());
+  a.transport->send_wal_status(2, test::some_wal_status());
+  ASSERT_TRUE(b.got.wait([&] { return !b.got.wal_statuses.empty(); }));
+  EXPECT_EQ(b.got.wal_statuses[0], test::some_wal_status());
 }
 
 TEST(Transport, SendsManyMessagesInFewWritesAndLosesNone) {

@@ -21,6 +21,18 @@ py::dict to_dict(const transport::Identity& i) {
   return d;
 }
 
+py::dict to_dict(const failover::WalStatus& s) {
+  py::dict d;
+  d["in_recovery"] = s.in_recovery;
+  d["timeline"] = s.end.timeline;
+  d["lsn"] = s.end.lsn;
+  d["replayed_timeline"] = s.replayed.timeline;
+  d["replayed_lsn"] = s.replayed.lsn;
+  d["needed_lsn"] = s.needed;
+  d["oldest_lsn"] = s.oldest;
+  return d;
+}
+
 py::dict to_dict(const transport::MemberStatus& s) {
   py::dict d;
   d["member"] = python::to_dict(s.member);
@@ -29,6 +41,7 @@ py::dict to_dict(const transport::MemberStatus& s) {
   d["answering"] = s.answering;
   d["match_index"] = s.match_index;
   d["flush_lsn"] = s.flush_lsn;
+  d["wal"] = s.wal.from == 0 ? py::object(py::none()) : py::object(to_dict(s.wal));
   return d;
 }
 

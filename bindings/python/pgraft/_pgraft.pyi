@@ -79,8 +79,19 @@ class IdentityDict(TypedDict):
     member: MemberDict
     version: str
 
+class WalStatusDict(TypedDict):
+    """Where a member's WAL is, as it told about once a second; LSNs are byte positions."""
+
+    in_recovery: bool
+    timeline: int
+    lsn: int
+    replayed_timeline: int
+    replayed_lsn: int
+    needed_lsn: int
+    oldest_lsn: int
+
 class MemberStatusDict(TypedDict):
-    """A member as a node knows it; the last three are the leader's view."""
+    """A member as a node knows it; `answering` to `flush_lsn` are the leader's view."""
 
     member: MemberDict
     voter: bool
@@ -88,6 +99,7 @@ class MemberStatusDict(TypedDict):
     answering: bool
     match_index: int
     flush_lsn: int
+    wal: WalStatusDict | None
 
 class ClusterStatusDict(TypedDict):
     """One node's view of its cluster."""
