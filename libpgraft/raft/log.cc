@@ -61,11 +61,16 @@ std::optional<Term> RaftLog::unstable_term(Index index) const {
   return std::nullopt;
 }
 
+// What the reader has there is of the past.
+bool RaftLog::covered_by_unstable_snapshot(Index index) const {
+  return unstable_snapshot_ && index <= unstable_snapshot_->meta.index;
+}
+
 // nullopt when compacted or not there.
 std::optional<Term> RaftLog::find_term(Index index) const {
   if (const auto known = unstable_term(index)) return known;
-  if (index > last_index() || index + 1 < first_index()) return std::nullopt;
-  if (index == 0) return Term{0};
+  if (index > last_index() || covered_by_unstable_snapshot(index)) return std::nullopt;
+  if (index == 0) return first_index() == 1 ? std::optional(Term{0}) : std::nullopt;
   const Result<Term> stored = reader_->term(index);
   if (stored.is_ok()) return *stored;
   PGRAFT_CHECK(
@@ -104,28 +109,33 @@ RaftLog::Position RaftLog::find_conflict_by_term(Index index, Term term_there) c
 }
 
 Result<std::vector<Entry>> RaftLog::entries(Index lo, Index hi, std::uint64_t bytes_max) const {
-  hi = std::min(hi, last_index() + 1);
-  if (lo < first_index()) return compacted(lo);
   std::vector<Entry> found;
-  if (lo >= hi) return found;
+  if (Status status = entries_into(lo, hi, bytes_max, &found); !status) return status;
+  return found;
+}
+
+Status RaftLog::entries_into(Index lo, Index hi, std::uint64_t bytes_max,
+                             std::vector<Entry>* found) const {
+  found->clear();
+  hi = std::min(hi, last_index() + 1);
+  if (lo >= hi) return {};
+  if (covered_by_unstable_snapshot(lo)) return compacted(lo);
   if (lo < unstable_offset_) {
     const Index stable_end = std::min(hi, unstable_offset_);
-    Result<std::vector<Entry>> stored = reader_->entries(lo, stable_end, bytes_max);
-    if (!stored.is_ok()) {
-      PGRAFT_CHECK(
-          stored.status().code() == Code::kNotFound,
-          "can't read entries from " + std::to_string(lo) + ": " + stored.status().to_string());
-      return stored.status();
+    if (Status status = reader_->entries_into(lo, stable_end, bytes_max, found); !status) {
+      PGRAFT_CHECK(status.code() == Code::kNotFound,
+                   "can't read entries from " + std::to_string(lo) + ": " + status.to_string());
+      found->clear();
+      return status;
     }
-    found = std::move(stored).value();
-    PGRAFT_CHECK(
-        !found.empty() && found.front().index == lo && found.back().index == lo + found.size() - 1,
-        "the reader returned other entries than [" + std::to_string(lo) + ", " +
-            std::to_string(stable_end) + ")");
-    limit_bytes(found, bytes_max);
-    if (found.size() < stable_end - lo) return found;
+    PGRAFT_CHECK(!found->empty() && found->front().index == lo &&
+                     found->back().index == lo + found->size() - 1,
+                 "the reader returned other entries than [" + std::to_string(lo) + ", " +
+                     std::to_string(stable_end) + ")");
+    limit_bytes(*found, bytes_max);
+    if (found->size() < stable_end - lo) return {};
   }
-  std::uint64_t bytes = data_bytes(found);
+  std::uint64_t bytes = data_bytes(*found);
   const Index first = std::max(lo, unstable_offset_);
   Index end = first;
   for (; end < hi; ++end) {
@@ -133,8 +143,8 @@ Result<std::vector<Entry>> RaftLog::entries(Index lo, Index hi, std::uint64_t by
     if (end > lo && (bytes > bytes_max || bytes_max == 0)) break;
   }
   const auto begin = unstable_.begin() + static_cast<std::ptrdiff_t>(first - unstable_offset_);
-  found.insert(found.end(), begin, begin + static_cast<std::ptrdiff_t>(end - first));
-  return found;
+  found->insert(found->end(), begin, begin + static_cast<std::ptrdiff_t>(end - first));
+  return {};
 }
 
 bool RaftLog::has_conf_change(Index lo, Index hi) const {
@@ -150,15 +160,15 @@ bool RaftLog::has_conf_change(Index lo, Index hi) const {
   return false;
 }
 
-void RaftLog::append(std::vector<Entry> entries) {
+void RaftLog::append(std::vector<Entry>& entries) {
   if (entries.empty()) return;
   PGRAFT_CHECK(entries.front().index == last_index() + 1,
                "append of " + std::to_string(entries.front().index) + " after " +
                    std::to_string(last_index()));
-  truncate_and_append(std::move(entries));
+  truncate_and_append(entries);
 }
 
-bool RaftLog::maybe_append(Index prev, Term prev_term, std::vector<Entry> entries, Index commit) {
+bool RaftLog::maybe_append(Index prev, Term prev_term, std::vector<Entry>& entries, Index commit) {
   if (!matches(prev, prev_term)) return false;
   const Index last_new = prev + entries.size();
   const Index conflict = first_conflict(entries);
@@ -168,7 +178,7 @@ bool RaftLog::maybe_append(Index prev, Term prev_term, std::vector<Entry> entrie
                                             std::to_string(committed_));
     entries.erase(entries.begin(),
                   entries.begin() + static_cast<std::ptrdiff_t>(conflict - prev - 1));
-    truncate_and_append(std::move(entries));
+    truncate_and_append(entries);
   }
   commit_to(std::min(commit, last_new));
   return true;
@@ -184,17 +194,23 @@ Index RaftLog::first_conflict(const std::vector<Entry>& entries) const {
   return 0;
 }
 
-void RaftLog::truncate_and_append(std::vector<Entry> entries) {
+void RaftLog::truncate_and_append(std::vector<Entry>& entries) {
   const Index from = entries.front().index;
   unwritten_offset_ = std::min(unwritten_offset_, from);
-  if (from <= unstable_offset_) {
+  if (from < unstable_offset_) {
     unstable_offset_ = from;
-    unstable_ = std::move(entries);
-    return;
+    unstable_.clear();
+  } else {
+    unstable_.resize(from - unstable_offset_);
   }
-  unstable_.resize(from - unstable_offset_);
-  unstable_.insert(unstable_.end(), std::make_move_iterator(entries.begin()),
-                   std::make_move_iterator(entries.end()));
+  // The larger memory stays here.
+  if (unstable_.empty() && entries.capacity() > unstable_.capacity()) {
+    unstable_.swap(entries);
+  } else {
+    unstable_.insert(unstable_.end(), std::make_move_iterator(entries.begin()),
+                     std::make_move_iterator(entries.end()));
+  }
+  entries.clear();
 }
 
 void RaftLog::commit_to(Index index) {
@@ -275,13 +291,14 @@ bool RaftLog::has_next_committed(bool stable_only) const {
   return !unstable_snapshot_ && applicable(stable_only) > applying_;
 }
 
-std::vector<Entry> RaftLog::next_committed(std::uint64_t bytes_max, bool stable_only) const {
-  if (!has_next_committed(stable_only)) return {};
+void RaftLog::next_committed(std::uint64_t bytes_max, bool stable_only,
+                             std::vector<Entry>* next) const {
+  next->clear();
+  if (!has_next_committed(stable_only)) return;
   if (bytes_max == 0) bytes_max = std::numeric_limits<std::uint64_t>::max();
-  Result<std::vector<Entry>> next = entries(applying_ + 1, applicable(stable_only) + 1, bytes_max);
-  PGRAFT_CHECK(next.is_ok(), "committed entries after " + std::to_string(applying_) +
-                                 " can't be read: " + next.status().to_string());
-  return std::move(next).value();
+  const Status status = entries_into(applying_ + 1, applicable(stable_only) + 1, bytes_max, next);
+  PGRAFT_CHECK(status.is_ok(), "committed entries after " + std::to_string(applying_) +
+                                   " can't be read: " + status.to_string());
 }
 
 void RaftLog::applying(Index index) { applying_ = std::max(applying_, index); }

@@ -47,14 +47,16 @@ class RaftLog {
   // Entries [lo, hi), at least one if there is any, up to `bytes_max` of data in all. kNotFound
   // when lo is compacted.
   Result<std::vector<Entry>> entries(Index lo, Index hi, std::uint64_t bytes_max) const;
+  // The same in place of what *found holds, which is the empty list after an error.
+  Status entries_into(Index lo, Index hi, std::uint64_t bytes_max, std::vector<Entry>* found) const;
   // A configuration change in [lo, hi); false for what is compacted.
   bool has_conf_change(Index lo, Index hi) const;
 
-  // Leader: entries that follow the last one.
-  void append(std::vector<Entry> entries);
+  // Leader: entries that follow the last one. They are taken, the list stays the caller's.
+  void append(std::vector<Entry>& entries);
   // Follower: the entries after (prev, prev_term); drops own ones that conflict. False when there
-  // is no such previous entry. Commits what it can.
-  bool maybe_append(Index prev, Term prev_term, std::vector<Entry> entries, Index commit);
+  // is no such previous entry. Commits what it can. Takes entries as append() does.
+  bool maybe_append(Index prev, Term prev_term, std::vector<Entry>& entries, Index commit);
 
   void commit_to(Index index);
   // Only an entry of the current term is committed by counting (5.4.2). True when the commit index
@@ -82,7 +84,7 @@ class RaftLog {
   // To be applied: what is not handed out yet, that it is, and the report that it is applied.
   // Nothing while a snapshot waits to be restored. `stable_only`: nothing that is not durable here.
   bool has_next_committed(bool stable_only) const;
-  std::vector<Entry> next_committed(std::uint64_t bytes_max, bool stable_only) const;
+  void next_committed(std::uint64_t bytes_max, bool stable_only, std::vector<Entry>* next) const;
   void applying(Index index);
   void applied_to(Index index);
 
@@ -91,7 +93,8 @@ class RaftLog {
 
  private:
   Index first_conflict(const std::vector<Entry>& entries) const;
-  void truncate_and_append(std::vector<Entry> entries);
+  void truncate_and_append(std::vector<Entry>& entries);
+  bool covered_by_unstable_snapshot(Index index) const;
   std::optional<Term> unstable_term(Index index) const;
   std::optional<Term> find_term(Index index) const;
   Index applicable(bool stable_only) const;

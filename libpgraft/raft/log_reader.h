@@ -4,6 +4,7 @@
 // see it.
 #pragma once
 
+#include <utility>
 #include <vector>
 
 #include "libpgraft/base/status.h"
@@ -33,6 +34,14 @@ class LogReader {
   // Entries [lo, hi), at least one if there is any, no more than max_bytes of data beyond the
   // first. kNotFound when lo is compacted.
   virtual Result<std::vector<Entry>> entries(Index lo, Index hi, std::uint64_t max_bytes) const = 0;
+  // The same in place of what *found holds; in its memory, where a reader can.
+  virtual Status entries_into(Index lo, Index hi, std::uint64_t max_bytes,
+                              std::vector<Entry>* found) const {
+    Result<std::vector<Entry>> read = entries(lo, hi, max_bytes);
+    if (!read.is_ok()) return read.status();
+    *found = std::move(read).value();
+    return {};
+  }
 
   // Newest snapshot; empty() when there is none. May be shared with messages, so it is immutable.
   virtual Result<std::shared_ptr<const Snapshot>> snapshot() const = 0;

@@ -103,6 +103,13 @@ inline NodeId leader_of(TestCluster& cluster) {
   return leader;
 }
 
+// What reads of this node were answered with.
+inline std::vector<Index> answered(TestCluster& cluster, NodeId id) {
+  std::vector<Index> indexes;
+  for (const ReadState& read : cluster.nodes.at(id).reads) indexes.push_back(read.index);
+  return indexes;
+}
+
 // Time passes for all until the condition holds. False when it does not after `ticks_max`.
 inline bool tick_until(TestCluster& cluster, const std::function<bool()>& condition,
                        int ticks_max = 1000) {

@@ -94,9 +94,10 @@ bool Progress::acknowledge(Index index) {
 }
 
 bool Progress::back_up(Index rejected, Index hint) {
+  // Messages may be reordered: what was matched stays matched. A member that has lost it (an old
+  // copy of its log) is probed with the heartbeats, not as fast as it can refuse.
+  if (rejected <= match) return false;
   if (state == ProgressState::kReplicate) {
-    // Messages may be reordered: what was matched stays matched.
-    if (rejected <= match) return false;
     next = match + 1;
   } else {
     if (next - 1 != rejected) return false;

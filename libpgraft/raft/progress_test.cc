@@ -44,5 +44,27 @@ TEST(Inflights, CountsWhatIsNotFreedYet) {
   }
 }
 
+// A member that lost what it had acknowledged refuses for ever: asked again at once, it would be
+// asked as fast as the network carries it.
+TEST(Progress, ARefusalOfWhatWasMatchedLeavesThePause) {
+  Progress member(1, false, {});
+  ASSERT_TRUE(member.acknowledge(5));
+  member.become_probe();
+  member.sent_entries(1, 10);
+  ASSERT_TRUE(member.paused);
+  EXPECT_FALSE(member.back_up(5, 0));
+  EXPECT_TRUE(member.paused);
+  EXPECT_EQ(member.next, 6u);
+}
+
+TEST(Progress, ARefusalBehindTheMatchProbesFurtherBack) {
+  Progress member(9, false, {});
+  member.sent_entries(1, 10);
+  ASSERT_TRUE(member.paused);
+  EXPECT_TRUE(member.back_up(8, 3));
+  EXPECT_FALSE(member.paused);
+  EXPECT_EQ(member.next, 4u);
+}
+
 }  // namespace
 }  // namespace pgraft::raft

@@ -10,6 +10,10 @@
 namespace pgraft::raft {
 namespace {
 
+bool is_vote_request(MessageType type) {
+  return type == MessageType::kVote || type == MessageType::kPreVote;
+}
+
 bool is_vote_response(MessageType type) {
   return type == MessageType::kVoteResponse || type == MessageType::kPreVoteResponse;
 }
@@ -65,8 +69,7 @@ Raft::Raft(const Config& config, const LogReader* reader)
       id_(config.id),
       log_(reader),
       priority_(config.priority),
-      // Nodes that share a seed must not draw the same timeouts.
-      random_state_(config.seed ^ (config.id * 0x9e3779b97f4a7c15ull)) {
+      random_state_(first_random_state(config.seed, config.id)) {
   tracker_.limits = {config.max_inflight_msgs, config.max_inflight_bytes};
   tracker_.both_majorities = config.rules.both_majorities;
 }
@@ -89,6 +92,9 @@ Result<std::unique_ptr<Raft>> Raft::create(const Config& config, const LogReader
   log.restore_committed(config.applied);
   raft->term_ = hard.term;
   raft->vote_ = hard.vote;
+  // Who has stored no term has answered no leader. With asynchronous storage heartbeats are
+  // answered before the term is stored.
+  if (hard.term != 0 || config.async_storage_writes) raft->heard_leader_at_ = 0;
   if (Status status = raft->restore_configuration(initial->conf); !status)
     return status.with_context("stored configuration");
   log.applied_to(config.applied);
@@ -129,6 +135,7 @@ void Raft::reset(Term new_term) {
   heartbeat_elapsed_ticks_ = 0;
   reset_election_timeout();
   abort_transfer();
+  sent_timeout_now_ = false;
   own_first_index_ = 0;
   pending_conf_index_ = 0;
   uncommitted_bytes_ = 0;
@@ -259,8 +266,7 @@ bool Raft::wrong_incarnation(const Message& message) const {
         lead_ == message.from && lead_incarnation_ == message.from_incarnation;
     return lead_ != kNoNode && !is_the_leader;
   }
-  const bool is_request = is_from_leader(message.type) || message.type == MessageType::kVote ||
-                          message.type == MessageType::kPreVote;
+  const bool is_request = is_from_leader(message.type) || is_vote_request(message.type);
   return !is_request || message.term <= term_;
 }
 
@@ -280,6 +286,8 @@ Status Raft::receive(Message&& message) {
 Status Raft::step(Message&& message) {
   // In any term.
   if (is_vote_response(message.type) && message.reject) learn_commit(message);
+  if (is_vote_request(message.type) && message.term >= term_ && !message.transfer && in_a_lease())
+    return {};
   if (has_no_term(message.type)) {
     // goes to whoever leads
   } else if (message.term > term_) {
@@ -288,8 +296,7 @@ Status Raft::step(Message&& message) {
     answer_older_term(message);
     return {};
   }
-  if (message.type == MessageType::kVote || message.type == MessageType::kPreVote)
-    return handle_vote_request(message);
+  if (is_vote_request(message.type)) return handle_vote_request(message);
   if (is_from_leader(message.type)) return handle_leader_message(std::move(message));
   return role_ == Role::kLeader ? step_leader(std::move(message)) : step_other(std::move(message));
 }
@@ -316,7 +323,7 @@ void Raft::complete(const Message& response) {
 // False when the message is to be ignored.
 bool Raft::accept_newer_term(const Message& message) {
   const bool pre_vote = message.type == MessageType::kPreVote;
-  if (pre_vote || message.type == MessageType::kVote) {
+  if (is_vote_request(message.type)) {
     // Section 6, "disruptive servers": whoever hears a leader does not help to depose it; the
     // leader's own transfer excepted.
     if (!message.transfer && config_.check_quorum && leader_is_alive()) return false;
@@ -351,7 +358,7 @@ void Raft::answer_older_term(const Message& message) {
 
 Status Raft::step_leader(Message&& message) {
   switch (message.type) {
-    case MessageType::kPropose: return append_proposals(std::move(message.entries));
+    case MessageType::kPropose: return append_proposals(message.entries);
     case MessageType::kAppendResponse: handle_append_response(message); return {};
     case MessageType::kHeartbeatResponse: handle_heartbeat_response(message); return {};
     case MessageType::kTransferLeader: return handle_transfer_leader(message.index);

@@ -41,7 +41,8 @@ class Raft {
   enum class Campaign : std::uint8_t { kPreVote, kElection, kTransfer };
   // kFailedPrecondition when this node may not campaign.
   Status start_campaign(bool transfer);
-  Status propose(std::vector<Entry> entries);
+  // Takes the entries, unless it fails.
+  Status propose(std::vector<Entry>& entries);
   Status transfer_leader(NodeId to);
   Status read_index(std::string context);
   ConfState apply_conf_change(const ConfChange& change);
@@ -113,13 +114,15 @@ class Raft {
   Status handle_vote_request(const Message& message);
   void handle_vote_response(const Message& message);
   void reset_election_timeout();
+  static std::uint64_t first_random_state(std::uint64_t seed, NodeId id);
   std::uint64_t next_random();
   Status handle_transfer_leader(NodeId to);
+  void send_timeout_now(NodeId to);
   void abort_transfer();
 
   // raft_replication.cc
-  Status append_proposals(std::vector<Entry> entries);
-  Status append_entries(std::vector<Entry> entries, bool bounded);
+  Status append_proposals(std::vector<Entry>& entries);
+  Status append_entries(std::vector<Entry>& entries, bool bounded);
   void broadcast_append();
   void broadcast_heartbeat();
   bool send_append(NodeId to, bool even_if_empty);
@@ -158,6 +161,7 @@ class Raft {
   void record_read_ack(NodeId from, const std::string& context);
   std::string read_context() const;
   bool lease_is_live() const;
+  bool in_a_lease() const;
   bool own_term_committed() const;
 
   const Config config_;
@@ -176,7 +180,9 @@ class Raft {
   Tracker tracker_;
 
   // Time, in ticks.
-  std::uint64_t now_ = 0;  // since the start
+  std::uint64_t now_ = 0;                         // since the start
+  std::optional<std::uint64_t> heard_leader_at_;  // a leader of whatever term; 0, too: perhaps just
+                                                  // before the start
   int election_elapsed_ticks_ =
       0;  // since the leader was heard or a vote given; leader: since the quorum check
   int heartbeat_elapsed_ticks_ = 0;  // leader: since its last heartbeat
@@ -194,6 +200,7 @@ class Raft {
   std::uint64_t uncommitted_bytes_ = 0;  // of proposals in this term that are not applied yet
   NodeId transferee_ = kNoNode;
   int transfer_elapsed_ticks_ = 0;
+  bool sent_timeout_now_ = false;  // in this term
   std::uint64_t last_read_id_ = 0;
   std::deque<PendingRead> reads_;              // waiting for a heartbeat round, ids ascending
   std::deque<PendingRead> deferred_reads_;     // waiting for the first commit of the term

@@ -7,15 +7,29 @@
 #include "libpgraft/raft/raft.h"
 
 namespace pgraft::raft {
-
-// --- who may campaign, and when
+namespace {
 
 // splitmix64
-std::uint64_t Raft::next_random() {
-  std::uint64_t z = (random_state_ += 0x9e3779b97f4a7c15ull);
+std::uint64_t next_state(std::uint64_t state) { return state + 0x9e3779b97f4a7c15ull; }
+std::uint64_t mixed(std::uint64_t z) {
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
   return z ^ (z >> 31);
+}
+
+}  // namespace
+
+// --- who may campaign, and when
+
+// Nodes that share a seed start far apart in the sequence: else what one of them draws another one
+// would draw next, and votes that were split once could be split again and again.
+std::uint64_t Raft::first_random_state(std::uint64_t seed, NodeId id) {
+  return mixed(mixed(next_state(seed)) + id);
+}
+
+std::uint64_t Raft::next_random() {
+  random_state_ = next_state(random_state_);
+  return mixed(random_state_);
 }
 
 // Random, so that split votes are rare and don't repeat (5.2).
@@ -35,7 +49,7 @@ bool Raft::promotable() const {
 }
 
 bool Raft::may_campaign_by_time() const {
-  return now_ >= hold_off_until_ && priority_ > 0 &&
+  return now_ >= hold_off_until_ && priority_ > 0 && !in_a_lease() &&
          election_elapsed_ticks_ >=
              election_timeout_ticks_ + election_delay_ticks_ + priority_delay_ticks() &&
          promotable();
@@ -60,6 +74,11 @@ Status Raft::start_campaign(bool transfer) {
       log_.has_conf_change(log_.applied() + 1, log_.committed() + 1)) {
     return {Code::kFailedPrecondition,
             "a committed configuration change must be applied before a campaign"};
+  }
+  if (!transfer && in_a_lease()) {
+    return {Code::kFailedPrecondition,
+            "a leader may still read by its lease: it must be silent for an election timeout "
+            "before a campaign"};
   }
   if (transfer) {
     campaign(Campaign::kTransfer);  // the leader asked for it: no pre-vote
@@ -119,7 +138,8 @@ void Raft::become_leader() {
   pending_conf_index_ = log_.last_index();
   own_first_index_ = log_.last_index() + 1;
   // Section 8: the leader learns what is committed by committing an entry of its term (5.4.2).
-  const Status status = append_entries({Entry{}}, false);
+  std::vector<Entry> own(1);
+  const Status status = append_entries(own, false);
   PGRAFT_CHECK(status.is_ok(), status.to_string());
   broadcast_append();
 }
@@ -252,18 +272,26 @@ Status Raft::handle_transfer_leader(NodeId to) {
   }
   if (transferee_ == to) return {};
   abort_transfer();
-  if (to == id_) return {};
+  if (to == id_) {
+    maybe_leave_joint();  // was refused while the transfer went on
+    return {};
+  }
   transferee_ = to;
   transfer_elapsed_ticks_ = 0;
   if (member->match == log_.last_index()) {
-    Message message;
-    message.type = MessageType::kTimeoutNow;
-    message.to = to;
-    send(std::move(message));
+    send_timeout_now(to);
   } else {
     send_append(to, true);  // the rest of the log first
   }
   return {};
+}
+
+void Raft::send_timeout_now(NodeId to) {
+  sent_timeout_now_ = true;
+  Message message;
+  message.type = MessageType::kTimeoutNow;
+  message.to = to;
+  send(std::move(message));
 }
 
 void Raft::abort_transfer() {

@@ -95,6 +95,40 @@ TEST(S52Election, TheSameSeedGivesTheSameTimeoutsAndNodesDiffer) {
   EXPECT_GT(of_nodes.size(), 1u);
 }
 
+// Nodes that share a seed must not draw one and the same sequence, one of them some draws ahead.
+TEST(S52Election, NodesOfOneSeedDrawSequencesOfTheirOwn) {
+  constexpr std::size_t kDraws = 40;
+  constexpr std::size_t kShift = 10;
+  for (const std::uint64_t seed : {0, 7}) {
+    const auto timeouts = [seed](NodeId id) {
+      TestCluster cluster({1, 2, 3, 4, 5}, {}, [seed](Config& c) {
+        without_pre_vote(c);
+        c.seed = seed;
+      });
+      std::vector<int> draws;
+      for (int ticks = 1; draws.size() < kDraws; ++ticks) {
+        const Term before = cluster[id].term();
+        cluster.tick(id);
+        if (cluster[id].term() == before) continue;
+        draws.push_back(ticks);
+        ticks = 0;
+      }
+      return draws;
+    };
+    for (NodeId one = 1; one <= 5; ++one) {
+      const std::vector<int> ahead = timeouts(one);
+      for (NodeId other = 1; other <= 5; ++other) {
+        const std::vector<int> behind = timeouts(other);
+        for (std::size_t shift = 0; one != other && shift < kShift; ++shift) {
+          EXPECT_FALSE(std::equal(ahead.begin() + static_cast<std::ptrdiff_t>(shift), ahead.end(),
+                                  behind.begin()))
+              << one << " " << other << " " << shift;
+        }
+      }
+    }
+  }
+}
+
 TEST(S52Election, ACandidateIncrementsItsTermVotesForItselfAndAsksTheOthers) {
   TestCluster cluster({1, 2, 3}, {4}, without_pre_vote);
   ASSERT_TRUE(cluster[1].campaign().is_ok());

@@ -43,7 +43,11 @@ ConfState Raft::adopt(Membership next) {
   tracker_.config = std::move(next.config);
   tracker_.progress = std::move(next.progress);
   ConfState conf = tracker_.config.to_conf_state();
-  if (role_ != Role::kLeader) return conf;
+  if (role_ != Role::kLeader) {
+    // A refused vote may have told a candidate that its own removal is committed (learn_commit).
+    if (role_ != Role::kFollower && !promotable()) become_follower(term_, kNoNode);
+    return conf;
+  }
 
   const Progress* self = tracker_.find(id_);
   if (self == nullptr || self->is_learner) {
@@ -69,11 +73,11 @@ ConfState Raft::adopt(Membership next) {
 void Raft::maybe_leave_joint() {
   if (role_ != Role::kLeader || !tracker_.config.auto_leave) return;
   if (log_.applied() < pending_conf_index_ || transferee_ != kNoNode || !is_self_member()) return;
-  Entry entry;
-  entry.type = EntryType::kConfChange;
-  entry.data = encode_conf_change({});
+  std::vector<Entry> entries(1);
+  entries[0].type = EntryType::kConfChange;
+  entries[0].data = encode_conf_change({});
   const Index index = log_.last_index() + 1;
-  if (!append_entries({std::move(entry)}, false)) return;
+  if (!append_entries(entries, false)) return;
   pending_conf_index_ = index;
   broadcast_append();
 }

@@ -254,6 +254,24 @@ TEST(T43Joint, AutomaticLeaveIsFinishedByTheNextLeaderAndAfterAFailedTransfer) {
   EXPECT_TRUE(cluster[1].status().conf.voters_outgoing.empty());
 }
 
+// ... and when the transfer is called off: nothing else may come that is applied.
+TEST(T43Joint, AutomaticLeaveGoesOnWhenATransferIsCalledOff) {
+  TestCluster cluster({1, 2, 3});
+  cluster.add_empty(4);
+  cluster.elect(1);
+  cluster.isolate(3);
+  ASSERT_TRUE(cluster[1]
+                  .propose_conf_change({ConfChangeTransition::kImplicit, {add_voter(4)}, ""})
+                  .is_ok());
+  ASSERT_TRUE(cluster[1].transfer_leader(3).is_ok());
+  cluster.settle();
+  ASSERT_TRUE(cluster[1].status().conf.auto_leave);
+  ASSERT_TRUE(cluster[1].transfer_leader(1).is_ok());
+  cluster.settle();
+  EXPECT_EQ(cluster[1].status().transferee, kNoNode);
+  EXPECT_TRUE(cluster[1].status().conf.voters_outgoing.empty());
+}
+
 TEST(T421Learners, ALearnerVotesWhenAskedButDoesNotCampaign) {
   TestCluster cluster({1, 2}, {3});
   cluster.tick(3, 100);

@@ -122,11 +122,22 @@ void Raft::answer_read(PendingRead read) {
 }
 
 // Nobody else can be elected before the voters that answered have been silent for the shortest
-// election timeout. A transfer waives that.
+// election timeout. A transfer waives that, and goes on waiving it when it is given up: the order
+// to campaign may still be on its way.
 bool Raft::lease_is_live() const {
+  const bool transferred = transferee_ != kNoNode || sent_timeout_now_;
+  if (transferred && config_.rules.transfer_ends_lease) return false;
   const std::uint64_t start = quorum_ack_tick();
-  return start != 0 && transferee_ == kNoNode &&
-         now_ - start < static_cast<std::uint64_t>(config_.election_ticks);
+  return start != 0 && now_ - start < static_cast<std::uint64_t>(config_.election_ticks);
+}
+
+// A leader that has this node's answer may be reading by its lease. Whether it is known here does
+// not matter: a newer term, or a restart, makes a node forget it. One tick more than the lease has,
+// as the first may come at once.
+bool Raft::in_a_lease() const {
+  if (!config_.lease_based_reads || !config_.rules.lease_binds_voters) return false;
+  return heard_leader_at_ &&
+         now_ - *heard_leader_at_ <= static_cast<std::uint64_t>(config_.election_ticks);
 }
 
 std::uint64_t Raft::quorum_ack_tick() const {

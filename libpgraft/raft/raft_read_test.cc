@@ -81,7 +81,12 @@ TEST(T64ReadIndex, ASoleVoterAnswersItselfAndWithoutALeaderItIsRefused) {
 }
 
 TEST(T64Lease, AnswersWithoutARoundWhileTheLeaseIsLive) {
-  TestCluster cluster({1, 2, 3}, {}, [](Config& c) { c.lease_based_reads = true; });
+  TestCluster cluster({1, 2, 3}, {}, [](Config& c) {
+    c.lease_based_reads = true;
+    c.priority = 0;
+  });
+  EXPECT_EQ(cluster[1].campaign().code(), Code::kFailedPrecondition);  // has just started
+  cluster.tick_all(11);
   cluster.elect(1);
   cluster.tick_all(2);
   cluster.isolate(1);

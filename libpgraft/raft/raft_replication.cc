@@ -25,15 +25,15 @@ bool well_formed(const Message& message) {
 
 // --- proposals
 
-Status Raft::propose(std::vector<Entry> entries) {
-  if (role_ == Role::kLeader) return append_proposals(std::move(entries));
+Status Raft::propose(std::vector<Entry>& entries) {
+  if (role_ == Role::kLeader) return append_proposals(entries);
   Message message;
   message.type = MessageType::kPropose;
   message.entries = std::move(entries);
   return forward_to_leader(std::move(message));
 }
 
-Status Raft::append_proposals(std::vector<Entry> entries) {
+Status Raft::append_proposals(std::vector<Entry>& entries) {
   if (entries.empty()) return {Code::kInvalidArgument, "proposal without entries"};
   if (!is_self_member())
     return {Code::kNotLeader, "this node is leader, but was removed from the configuration"};
@@ -47,14 +47,14 @@ Status Raft::append_proposals(std::vector<Entry> entries) {
     if (Status status = admit_conf_change(entries[i], pending); !status) return status;
     if (entries[i].type == EntryType::kConfChange) pending = log_.last_index() + 1 + i;
   }
-  if (Status status = append_entries(std::move(entries), true); !status) return status;
+  if (Status status = append_entries(entries, true); !status) return status;
   pending_conf_index_ = pending;
   broadcast_append();
   return {};
 }
 
 // `bounded`: refused when too much waits to be committed. The leader's own entries are not.
-Status Raft::append_entries(std::vector<Entry> entries, bool bounded) {
+Status Raft::append_entries(std::vector<Entry>& entries, bool bounded) {
   const std::uint64_t bytes = data_bytes(entries);
   // One proposal of any size passes when there is no other.
   if (bounded && config_.max_uncommitted_bytes != 0 && bytes > 0 && uncommitted_bytes_ > 0 &&
@@ -70,7 +70,7 @@ Status Raft::append_entries(std::vector<Entry> entries, bool bounded) {
     entry.index = ++index;
     entry.term = term_;
   }
-  log_.append(std::move(entries));
+  log_.append(entries);
   // The leader counts itself when the entries are durable here.
   Message message;
   message.type = MessageType::kAppendResponse;
@@ -202,6 +202,7 @@ Status Raft::handle_leader_message(Message&& message) {
 void Raft::heard_from_leader(const Message& message) {
   lead_ = message.from;
   lead_incarnation_ = message.from_incarnation;
+  heard_leader_at_ = now_;
   election_elapsed_ticks_ = 0;
   hold_off_until_ = 0;
   leader_lost_ = false;
@@ -221,8 +222,7 @@ Status Raft::handle_append(Message&& message) {
   const Index last_new = message.index + message.entries.size();
   if (message.index < log_.committed()) {
     response.index = log_.committed();
-  } else if (log_.maybe_append(message.index, prev_term, std::move(message.entries),
-                               message.commit)) {
+  } else if (log_.maybe_append(message.index, prev_term, message.entries, message.commit)) {
     if (!config_.rules.apply_committed) log_.commit_to(log_.last_index());
     response.index = last_new;
   } else {
@@ -338,12 +338,7 @@ void Raft::handle_acknowledged(NodeId from, Progress& member, Index match) {
   if (from == id_) return;
   while (send_append(from, false)) {
   }
-  if (from == transferee_ && member.match == log_.last_index()) {
-    Message message;
-    message.type = MessageType::kTimeoutNow;
-    message.to = from;
-    send(std::move(message));
-  }
+  if (from == transferee_ && member.match == log_.last_index()) send_timeout_now(from);
 }
 
 // 5.4.2: by counting only what is of the current term; older entries are committed with it.

@@ -37,15 +37,21 @@ class TestLog : public LogReader {
     return entries_[i - offset_ - 1].term;
   }
   Result<std::vector<Entry>> entries(Index lo, Index hi, std::uint64_t bytes_max) const override {
-    if (lo <= offset_) return Status{Code::kNotFound, "compacted"};
     std::vector<Entry> found;
+    if (Status status = entries_into(lo, hi, bytes_max, &found); !status) return status;
+    return found;
+  }
+  Status entries_into(Index lo, Index hi, std::uint64_t bytes_max,
+                      std::vector<Entry>* found) const override {
+    found->clear();
+    if (lo <= offset_) return {Code::kNotFound, "compacted"};
     std::uint64_t bytes = 0;
     for (Index i = lo; i < std::min(hi, last_index() + 1); ++i) {
       bytes += entries_[i - offset_ - 1].data.size();
-      if (!found.empty() && bytes > bytes_max) break;
-      found.push_back(entries_[i - offset_ - 1]);
+      if (!found->empty() && bytes > bytes_max) break;
+      found->push_back(entries_[i - offset_ - 1]);
     }
-    return found;
+    return {};
   }
   Result<std::shared_ptr<const Snapshot>> snapshot() const override { return snapshot_; }
 
@@ -99,6 +105,7 @@ struct TestNode {
   std::vector<ReadState> reads;
   std::vector<Ready> readies;  // without messages
   bool hold_apply = false;     // don't process readies
+  Index synced_commit = 0;     // what the commit index goes back to when a machine loses its power
   // Asynchronous storage.
   std::deque<Message> appends;
   std::deque<Message> applies;
@@ -111,8 +118,8 @@ class TestCluster {
   static constexpr Index kBase = 1;  // all start from a snapshot at this index, term 1
 
   TestCluster() = default;
-  explicit TestCluster(std::vector<NodeId> voters, std::vector<NodeId> learners = {},
-                       std::function<void(Config&)> configure = {}) {
+  explicit TestCluster(std::vector<NodeId> voters, const std::vector<NodeId>& learners = {},
+                       const std::function<void(Config&)>& configure = {}) {
     ConfState conf;
     conf.voters = voters;
     conf.learners = learners;
@@ -141,6 +148,7 @@ class TestCluster {
       snapshot->meta = {kBase, 1, conf};
       node.log.install(snapshot);
       node.log.hard = {1, kNoNode, kBase};
+      node.synced_commit = kBase;
     }
     node.conf = conf;
     start(id);
@@ -157,6 +165,7 @@ class TestCluster {
     node.raw.reset();
     node.appends.clear();
     node.applies.clear();
+    if (loses_power) node.log.hard.commit = node.synced_commit;
     const auto snapshot = *node.log.snapshot();
     node.config.applied = snapshot ? snapshot->meta.index : 0;
     node.applied_data = snapshot ? snapshot->data : "";
@@ -185,6 +194,7 @@ class TestCluster {
     }
     node.log.append(ready.entries);
     if (ready.hard_state) node.log.hard = *ready.hard_state;
+    if (ready.must_sync) node.synced_commit = node.log.hard.commit;
     for (Message& message : ready.messages) in_flight.push_back(std::move(message));
     ready.messages.clear();
     for (const Entry& entry : ready.committed_entries) apply(id, node, entry);
@@ -197,12 +207,12 @@ class TestCluster {
   // Delivers one message, unless the network loses it. False when there is none.
   bool deliver_one() {
     if (in_flight.empty()) return false;
-    Message message = std::move(in_flight.front());
+    const Message message = std::move(in_flight.front());
     in_flight.pop_front();
-    deliver(std::move(message));
+    deliver(message);
     return true;
   }
-  void deliver(Message message) {
+  void deliver(const Message& message) {
     if (cut.contains({message.from, message.to}) || !nodes.contains(message.to) ||
         (lose && lose(message))) {
       report_lost(message);
@@ -228,7 +238,11 @@ class TestCluster {
       node.conf = write.snapshot->meta.conf;
     }
     node.log.append(write.entries);
+    const HardState before = node.log.hard;
     if (write.term != 0) node.log.hard = {write.term, write.vote, write.commit};
+    const bool promises = node.log.hard.term != before.term || node.log.hard.vote != before.vote;
+    if (promises || !write.entries.empty() || write.snapshot)
+      node.synced_commit = node.log.hard.commit;
     respond(id, write.responses);
     return true;
   }
@@ -329,6 +343,7 @@ class TestCluster {
   std::function<bool(const Message&)> lose;
   Status last_status;
   bool check_safety = true;
+  bool loses_power = false;  // a restart forgets what need not have been synced
 
  private:
   void process_async(NodeId id, Ready ready) {

@@ -40,6 +40,26 @@ struct RawNode::Batch {
   std::vector<Message> self_messages;
   // Asynchronous storage.
   std::uint64_t applying_bytes = 0;  // in kStorageApply messages that are not answered yet
+  // Empty lists, whose memory is used again: so that in the steady state the core takes none but
+  // for what it sends.
+  struct Lists {
+    // What the caller left of those of a message; nothing, if it took them.
+    void take_back(Message& message) {
+      entries = std::move(message.entries);
+      entries.clear();
+      responses = std::move(message.responses);
+      responses.clear();
+    }
+    void lend(Message& message) {
+      message.entries = std::move(entries);
+      message.responses = std::move(responses);
+    }
+    std::vector<Entry> entries;
+    std::vector<Message> responses;
+  };
+  std::vector<Entry> proposal;
+  Lists append;
+  Lists apply;
 };
 
 RawNode::RawNode(std::unique_ptr<Raft> raft)
@@ -81,6 +101,10 @@ void RawNode::ready_into(Ready* ready) {
   Batch& batch = *batch_;
   PGRAFT_CHECK(!batch.outstanding, "ready() before advance()");
   const RaftLog& log = raft_->log();
+  for (Message& message : ready->messages) {
+    if (message.to == kAppendThread) batch.append.take_back(message);
+    if (message.to == kApplyThread) batch.apply.take_back(message);
+  }
   ready->soft_state.reset();
   ready->hard_state.reset();
   ready->entries.clear();
@@ -92,6 +116,12 @@ void RawNode::ready_into(Ready* ready) {
   const SoftState soft = raft_->soft_state();
   if (soft != batch.soft) ready->soft_state = soft;
   const HardState hard = raft_->hard_state();
+  // A commit index alone may be lost, a change that it commits and that is applied by then
+  // included: who forgets that the newest change in its log is committed counts as whoever has only
+  // stored it, one step back at most, where majorities meet. It holds no later change, as that one
+  // would have brought the commit index along (PROTOCOL.md M4b). That a removed member is not
+  // needed any more is another matter: the caller waits until a majority has stored an entry that
+  // was proposed after the change was applied.
   ready->must_sync =
       hard.term != batch.hard.term || hard.vote != batch.hard.vote || log.has_unwritten();
   ready->messages.swap(raft_->messages());
@@ -117,8 +147,8 @@ void RawNode::hand_out_batch(Ready* ready) {
   ready->entries.assign(entries.begin(), entries.end());
   ready->snapshot = log.unwritten_snapshot();
   if (has_committed()) {
-    ready->committed_entries =
-        log.next_committed(raft_->config().max_committed_bytes_per_ready, false);
+    log.next_committed(raft_->config().max_committed_bytes_per_ready, false,
+                       &ready->committed_entries);
   }
   for (Message& message : raft_->after_append()) {
     const bool own = message.to == raft_->config().id;
@@ -140,6 +170,7 @@ void RawNode::hand_out_writes(Ready* ready) {
   const bool changed = hard != batch_->hard;
   if (!changed && !log.has_unwritten() && raft_->after_append().empty()) return;
   Message append;
+  batch_->append.lend(append);
   append.type = MessageType::kStorageAppend;
   append.from = raft_->config().id;
   append.to = kAppendThread;
@@ -176,10 +207,11 @@ void RawNode::hand_out_writes(Ready* ready) {
 void RawNode::hand_out_committed(Ready* ready) {
   if (!has_committed()) return;
   Message apply;
+  batch_->apply.lend(apply);
   apply.type = MessageType::kStorageApply;
   apply.from = raft_->config().id;
   apply.to = kApplyThread;
-  apply.entries = raft_->log().next_committed(raft_->config().max_committed_bytes_per_ready, true);
+  raft_->log().next_committed(raft_->config().max_committed_bytes_per_ready, true, &apply.entries);
   Message response;
   response.type = MessageType::kStorageApplyResponse;
   response.from = kApplyThread;
@@ -212,16 +244,16 @@ void RawNode::complete(const Message& response) {
   raft_->complete(response);
 }
 
-Status RawNode::propose(std::string data) {
-  std::vector<Entry> entries(1);
-  entries[0].data = std::move(data);
-  return raft_->propose(std::move(entries));
-}
+Status RawNode::propose(std::string data) { return propose_all({&data, 1}); }
+Status RawNode::propose(std::vector<std::string> data) { return propose_all(data); }
 
-Status RawNode::propose(std::vector<std::string> data) {
-  std::vector<Entry> entries(data.size());
+Status RawNode::propose_all(std::span<std::string> data) {
+  std::vector<Entry>& entries = batch_->proposal;
+  entries.resize(data.size());
   for (std::size_t i = 0; i < data.size(); ++i) entries[i].data = std::move(data[i]);
-  return raft_->propose(std::move(entries));
+  Status status = raft_->propose(entries);
+  entries.clear();  // what was refused
+  return status;
 }
 
 Status RawNode::propose_conf_change(const ConfChange& change) {
@@ -229,7 +261,7 @@ Status RawNode::propose_conf_change(const ConfChange& change) {
   std::vector<Entry> entries(1);
   entries[0].type = EntryType::kConfChange;
   entries[0].data = encode_conf_change(change);
-  return raft_->propose(std::move(entries));
+  return raft_->propose(entries);
 }
 
 void RawNode::tick() { raft_->tick(); }

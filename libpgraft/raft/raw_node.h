@@ -32,6 +32,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -58,6 +59,8 @@ struct Switches {
   bool vote_with_configuration = true;  // PROTOCOL.md, M5
   bool read_quorum = true;              // thesis 6.4, step 3: still the leader
   bool read_after_own_commit = true;    // thesis 6.4, step 1
+  bool transfer_ends_lease = true;      // thesis 6.4.1: others may be elected inside it
+  bool lease_binds_voters = true;       // thesis 6.4.1: no vote inside a lease, restarts included
 };
 
 struct Config {
@@ -84,8 +87,11 @@ struct Config {
   bool disable_conf_change_validation = false;  // tests only
   // What is to be written and applied comes as messages; see above.
   bool async_storage_writes = false;
-  bool lease_based_reads =
-      false;  // read index answered from the lease instead of a heartbeat round
+  // Read index answered from the lease instead of a heartbeat round (thesis 6.4.1): right where
+  // clocks tick at one rate. Set on all members or on none: then a node gives no vote, and does not
+  // campaign, within election_ticks of hearing a leader or of a restart (it may have heard one just
+  // before); a leader's transfer excepted.
+  bool lease_based_reads = false;
 
   // Who campaigns first when the leader is gone: a node of priority p waits (100 - p) % of
   // election_ticks longer. 0: never by itself; it may still be told to, votes and can be elected. A
@@ -152,7 +158,9 @@ class RawNode {
   RawNode& operator=(const RawNode&) = delete;
 
   void tick();
-  Status campaign();  // start an election now (pre-vote first when configured)
+  // Starts an election now (pre-vote first when configured). kFailedPrecondition for a node that is
+  // not a voter, has a committed change to apply, or must wait for a lease (lease_based_reads).
+  Status campaign();
 
   // kNotLeader when there is no leader to forward to or a transfer is under way; kResourceExhausted
   // by max_uncommitted_bytes.
@@ -223,6 +231,7 @@ class RawNode {
 
  private:
   explicit RawNode(std::unique_ptr<Raft> raft);
+  Status propose_all(std::span<std::string> data);
   bool has_committed() const;
   void hand_out_batch(Ready* ready);
   void hand_out_writes(Ready* ready);

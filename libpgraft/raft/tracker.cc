@@ -52,12 +52,13 @@ VoteResult Tracker::record_vote(NodeId id, bool granted) {
 }
 
 bool Tracker::check_quorum_active(NodeId self) {
-  Votes active;
-  for (auto& [id, member] : progress) {
-    active[id] = id == self || member.recent_active;
-    member.recent_active = id == self;
-  }
-  return joint_vote(config.incoming, outgoing(), active) == VoteResult::kWon;
+  const AckedBy answered = [this, self](NodeId id) {
+    const Progress* member = find(id);
+    return Index{id == self || (member != nullptr && member->recent_active)};
+  };
+  const bool active = acked(answered) != 0;
+  for (auto& [id, member] : progress) member.recent_active = id == self;
+  return active;
 }
 
 }  // namespace pgraft::raft

@@ -116,21 +116,28 @@ Result<raft::Term> LevelDbStore::term(raft::Index i) const {
 
 Result<std::vector<raft::Entry>> LevelDbStore::entries(raft::Index lo, raft::Index hi,
                                                        std::uint64_t max_bytes) const {
+  std::vector<raft::Entry> found;
+  if (Status s = entries_into(lo, hi, max_bytes, &found); !s.is_ok()) return s;
+  return found;
+}
+
+Status LevelDbStore::entries_into(raft::Index lo, raft::Index hi, std::uint64_t max_bytes,
+                                  std::vector<raft::Entry>* found) const {
+  found->clear();
   std::unique_lock lock(mutex_);
   if (Status s = check_range_start(bounds_, lo); !s.is_ok()) return s;
-  std::vector<raft::Entry> result;
   std::uint64_t bytes = 0;
   // False: it is beyond the limit.
   const auto add = [&](auto&& entry) {
-    bytes += result.empty() ? 0 : entry.data.size();
+    bytes += found->empty() ? 0 : entry.data.size();
     if (bytes > max_bytes) return false;
-    result.push_back(std::forward<decltype(entry)>(entry));
+    found->push_back(std::forward<decltype(entry)>(entry));
     return true;
   };
-  if (lo >= hi || lo > bounds_.last_index) return result;
+  if (lo >= hi || lo > bounds_.last_index) return Status::ok();
   if (remembered(lo) != nullptr) {
     for (raft::Index i = lo; i < hi && i <= bounds_.last_index && add(*remembered(i));) ++i;
-    return result;
+    return Status::ok();
   }
   if (!readable_.holds(lo)) return being_replaced(lo);
   const raft::Index last = std::min(hi - 1, readable_.last);
@@ -141,7 +148,7 @@ Result<std::vector<raft::Entry>> LevelDbStore::entries(raft::Index lo, raft::Ind
     if (!entry.is_ok()) return entry.status();
     if (!add(std::move(*entry))) break;
   }
-  return result;
+  return Status::ok();
 }
 
 Result<std::shared_ptr<const raft::Snapshot>> LevelDbStore::snapshot() const {

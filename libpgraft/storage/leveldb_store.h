@@ -42,6 +42,8 @@ class LevelDbStore final : public LogStore {
   Result<raft::Term> term(raft::Index i) const override;
   Result<std::vector<raft::Entry>> entries(raft::Index lo, raft::Index hi,
                                            std::uint64_t max_bytes) const override;
+  Status entries_into(raft::Index lo, raft::Index hi, std::uint64_t max_bytes,
+                      std::vector<raft::Entry>* found) const override;
   Result<std::shared_ptr<const raft::Snapshot>> snapshot() const override;
 
   Status write(const WriteBatch& batch) override;

@@ -18,8 +18,14 @@ class MemoryStore final : public LogStore {
     const std::lock_guard lock(mutex_);
     return InitialState{bounds_.hard, bounds_.conf};
   }
-  raft::Index first_index() const override { return bounds().base_index + 1; }
-  raft::Index last_index() const override { return bounds().last_index; }
+  raft::Index first_index() const override {
+    const std::lock_guard lock(mutex_);
+    return bounds_.base_index + 1;
+  }
+  raft::Index last_index() const override {
+    const std::lock_guard lock(mutex_);
+    return bounds_.last_index;
+  }
 
   Result<raft::Term> term(raft::Index i) const override {
     const std::lock_guard lock(mutex_);
@@ -30,10 +36,17 @@ class MemoryStore final : public LogStore {
 
   Result<std::vector<raft::Entry>> entries(raft::Index lo, raft::Index hi,
                                            std::uint64_t max_bytes) const override {
+    std::vector<raft::Entry> found;
+    if (Status s = entries_into(lo, hi, max_bytes, &found); !s.is_ok()) return s;
+    return found;
+  }
+  Status entries_into(raft::Index lo, raft::Index hi, std::uint64_t max_bytes,
+                      std::vector<raft::Entry>* found) const override {
+    found->clear();
     const std::lock_guard lock(mutex_);
     if (Status s = check_range_start(bounds_, lo); !s.is_ok()) return s;
     const raft::Index limit = std::min(hi, bounds_.last_index + 1);
-    if (lo >= limit) return std::vector<raft::Entry>();
+    if (lo >= limit) return Status::ok();
     std::uint64_t bytes = 0;
     raft::Index end = lo;
     for (; end < limit; ++end) {
@@ -41,7 +54,8 @@ class MemoryStore final : public LogStore {
       if (bytes > max_bytes) break;
     }
     const auto begin = log_.begin() + static_cast<std::ptrdiff_t>(lo - bounds_.base_index - 1);
-    return std::vector<raft::Entry>(begin, begin + static_cast<std::ptrdiff_t>(end - lo));
+    found->assign(begin, begin + static_cast<std::ptrdiff_t>(end - lo));
+    return Status::ok();
   }
 
   Result<std::shared_ptr<const raft::Snapshot>> snapshot() const override {
