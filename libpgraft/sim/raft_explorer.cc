@@ -1,23 +1,14 @@
 #include "libpgraft/sim/raft_explorer.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
-#include <mutex>
-#include <thread>
 #include <utility>
 
 namespace pgraft::sim {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr std::size_t kReportedLinesMax = 400;
 constexpr std::size_t kRecoveryLinesMax = 60;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // Comes again and again, and says little.
 bool is_noise(const TraceLine& line) {
@@ -39,42 +30,36 @@ RaftRun run_raft_seed(std::uint64_t seed, const RaftExplorerOptions& options, bo
 
 // --- many seeds
 
-RaftTotals run_raft_seeds(const RaftSeeds& seeds, const RaftExplorerOptions& options,
+RaftTotals run_raft_seeds(const Seeds& seeds, const RaftExplorerOptions& options,
                           const std::function<void(const RaftRun&)>& on_violation) {
-  const Clock::time_point start = Clock::now();
   RaftTotals totals;
-  std::mutex mutex;  // of totals, next and on_violation
-  std::uint64_t next = seeds.first;
-  bool ended = false;
-  const auto take = [&]() -> std::optional<std::uint64_t> {
-    const std::lock_guard lock(mutex);
-    ended = ended || next > seeds.last || (seeds.stop != nullptr && *seeds.stop) ||
-            (seeds.seconds > 0 && seconds_since(start) >= seeds.seconds);
-    if (ended) return std::nullopt;
-    return next++;
+  const auto add = [&](const RaftRun& run) {
+    ++totals.seeds;
+    totals.recovered += run.recovered ? 1 : 0;
+    totals.unrecoverable += run.unrecoverable ? 1 : 0;
+    totals.histories_unknown += run.history_unknown ? 1 : 0;
+    totals.counts += run.counts;
+    if (!run.violation) return true;
+    totals.violated.push_back(run.seed);
+    if (on_violation && (seeds.keep_going || totals.violated.size() == 1)) on_violation(run);
+    return false;
   };
-  const auto work = [&] {
-    while (const auto seed = take()) {
-      const RaftRun run = run_raft_seed(*seed, options);
-      const std::lock_guard lock(mutex);
-      ++totals.seeds;
-      totals.recovered += run.recovered ? 1 : 0;
-      totals.unrecoverable += run.unrecoverable ? 1 : 0;
-      totals.histories_unknown += run.history_unknown ? 1 : 0;
-      totals.counts += run.counts;
-      if (!run.violation) continue;
-      totals.violated.push_back(*seed);
-      if (!seeds.keep_going && std::exchange(ended, true)) continue;
-      if (on_violation) on_violation(run);
-    }
-  };
-  std::vector<std::thread> threads;
-  for (unsigned i = 1; i < seeds.threads; ++i) threads.emplace_back(work);
-  work();
-  for (std::thread& thread : threads) thread.join();
+  totals.seconds = run_seeds(seeds, [&](std::uint64_t seed) {
+    return [&add, run = run_raft_seed(seed, options)] { return add(run); };
+  });
   std::sort(totals.violated.begin(), totals.violated.end());
-  totals.seconds = seconds_since(start);
   return totals;
+}
+
+RaftTotals& RaftTotals::operator+=(const RaftTotals& other) {
+  seeds += other.seeds;
+  recovered += other.recovered;
+  unrecoverable += other.unrecoverable;
+  histories_unknown += other.histories_unknown;
+  violated.insert(violated.end(), other.violated.begin(), other.violated.end());
+  counts += other.counts;
+  seconds += other.seconds;
+  return *this;
 }
 
 std::string describe(const RaftTotals& t) {
@@ -122,6 +107,20 @@ std::string report(const RaftPlan& plan, const RaftRun& run) {
           " ms";
   if (run.violation->node != 0) text += ", node " + std::to_string(run.violation->node);
   return text + ": " + run.violation->what + "\n";
+}
+
+std::string explain(const RaftRun& run, const RaftExplorerOptions& options, int shrink_runs_max,
+                    const std::atomic<bool>* stop) {
+  const RaftPlan plan = draw_raft_plan(run.seed, options.swarm);
+  if (!run.violation) return report(plan, run_raft_plan(plan, options.controls, true));
+  const ShrunkRaftPlan least =
+      shrink_raft_plan(plan, run.violation->kind, options.controls, shrink_runs_max, stop);
+  std::string text = report(least.plan, least.run);
+  if (least.runs != 0) {
+    text += std::to_string(least.plan.size()) + " of " + std::to_string(plan.size()) +
+            " steps are left after " + std::to_string(least.runs) + " runs\n";
+  }
+  return text + "replay: " + replay_command(run.seed, options);
 }
 
 }  // namespace pgraft::sim

@@ -183,6 +183,7 @@ void RaftNode::stop(bool power, const std::string& why, Micros restart_after) {
 void RaftNode::wipe() {
   stop(true, "loses its disk", 0);
   ++boot_;  // whatever was to start it
+  world_->wiped(id_);
   make_disk();
   blank_ = true;
   world_->note(id_, [&] { return "is made anew, incarnation " + std::to_string(incarnation_); });

@@ -9,6 +9,10 @@ namespace {
 
 constexpr NodeId kProbe = 100;  // the client that asks
 
+bool holds(const std::vector<NodeId>& ids, NodeId id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
+
 }  // namespace
 
 void RaftRecovery::heal() {
@@ -19,16 +23,31 @@ void RaftRecovery::heal() {
 }
 
 // Without pre-votes, and voters that stay with the leader they hear, a node that was removed
-// deposes the leader again and again (thesis 4.2.3): somebody has to switch it off.
+// deposes the leader again and again (thesis 4.2.3): somebody has to switch it off, once nobody can
+// need its vote any more.
 void RaftRecovery::switch_off_strangers() {
   if (world_->setup().pre_vote && world_->setup().check_quorum) return;
   const std::vector<NodeId> stay = members();
   for (const NodeId id : world_->ids()) {
     RaftNode& node = world_->node(id);
     const bool stranger = std::find(stay.begin(), stay.end(), id) == stay.end();
-    if (stranger) node.retire();
+    if (stranger && !is_needed(id)) node.retire();
     if (!stranger && !node.up()) node.start_after(0);
   }
+}
+
+// A voter that lost power may have forgotten that the removal was committed.
+bool RaftRecovery::is_needed(NodeId id) const {
+  const raft::ConfState& newest = world_->newest_conf();
+  const auto counts_on_it = [&](NodeId voter) {
+    if (!world_->intact(voter)) return false;
+    const RaftNode& node = world_->node(voter);
+    if (!node.up()) return true;
+    const raft::ConfState& conf = node.replica().conf();
+    return holds(conf.voters, id) || holds(conf.voters_outgoing, id);
+  };
+  return std::any_of(newest.voters.begin(), newest.voters.end(), counts_on_it) ||
+         std::any_of(newest.voters_outgoing.begin(), newest.voters_outgoing.end(), counts_on_it);
 }
 
 std::vector<NodeId> RaftRecovery::members() const {

@@ -34,6 +34,7 @@ class RaftRecovery {
   std::vector<NodeId> members() const;  // whose disks are there
   std::string not_settled() const;      // empty: it is
   void switch_off_strangers();
+  bool is_needed(NodeId id) const;
   void plan_requests();
   void ask();
 

@@ -51,9 +51,11 @@ std::string describe(const TraceLine& line);
 struct RaftRun {
   std::uint64_t seed = 0;
   // Kinds besides those of the invariants: "check" (a PGRAFT_CHECK fired), "start" (a node can't
-  // start from its disk), "codec", "liveness", "linearizability".
+  // start from its disk), "node" (it ends with an error that is not its disk's), "codec",
+  // "liveness", "linearizability".
   std::optional<RaftViolation> violation;
   Micros violated_at = 0;
+  std::uint64_t events = 0;  // that happened; a violation was at the last
   bool recovered = false;
   bool unrecoverable = false;    // a majority's disks are gone: nothing to recover from
   bool history_unknown = false;  // checking it would have taken too long

@@ -13,8 +13,13 @@ using Numbers = std::vector<std::uint32_t>;
 
 class Shrinker {
  public:
-  Shrinker(RaftPlan plan, std::string kind, const RaftControls& controls, int runs_max)
-      : plan_(std::move(plan)), kind_(std::move(kind)), controls_(controls), runs_left_(runs_max) {}
+  Shrinker(RaftPlan plan, std::string kind, const RaftControls& controls, int runs_max,
+           const std::atomic<bool>* stop)
+      : plan_(std::move(plan)),
+        kind_(std::move(kind)),
+        controls_(controls),
+        runs_left_(runs_max),
+        stop_(stop) {}
 
   RaftPlan shrink() {
     fewer_nodes();
@@ -31,6 +36,7 @@ class Shrinker {
  private:
   // Takes `plan` when the violation is still there.
   bool try_plan(const RaftPlan& plan) {
+    if (stop_ != nullptr && *stop_) runs_left_ = 0;
     if (runs_left_ == 0) return false;
     --runs_left_;
     ++runs_;
@@ -57,7 +63,7 @@ class Shrinker {
       plan.setup.trouble = violated_at_ + 1;
       try_plan(plan);
     }
-    for (;;) {
+    while (plan_.setup.trouble > 0) {
       RaftPlan plan = plan_;
       plan.setup.trouble = plan.setup.trouble * 3 / 4;
       if (!try_plan(plan)) return;
@@ -86,7 +92,7 @@ class Shrinker {
   void fewer_steps() {
     const std::set<std::uint32_t> all = plan_.numbers();
     Numbers left(all.begin(), all.end());
-    for (std::size_t parts = 2; !left.empty();) {
+    for (std::size_t parts = 2; !left.empty() && runs_left_ > 0;) {
       if (without_a_part(&left, parts)) {
         parts = std::max<std::size_t>(parts - 1, 2);
       } else if (parts >= left.size()) {
@@ -114,6 +120,7 @@ class Shrinker {
   const std::string kind_;
   const RaftControls controls_;
   int runs_left_;
+  const std::atomic<bool>* stop_;
   int runs_ = 0;
   Micros violated_at_ = 0;
 };
@@ -121,8 +128,9 @@ class Shrinker {
 }  // namespace
 
 ShrunkRaftPlan shrink_raft_plan(const RaftPlan& plan, const std::string& kind,
-                                const RaftControls& controls, int runs_max) {
-  Shrinker shrinker(plan, kind, controls, runs_max);
+                                const RaftControls& controls, int runs_max,
+                                const std::atomic<bool>* stop) {
+  Shrinker shrinker(plan, kind, controls, runs_max, stop);
   ShrunkRaftPlan shrunk;
   shrunk.plan = shrinker.shrink();
   shrunk.runs = shrinker.runs();

@@ -1,15 +1,8 @@
 // raft_sim: runs the Raft simulator from the command line.
-#include <signal.h>
-
-#include <atomic>
-#include <charconv>
 #include <cstdio>
-#include <cstring>
-#include <optional>
-#include <random>
 #include <string>
-#include <string_view>
 
+#include "libpgraft/sim/command_line.h"
 #include "libpgraft/sim/raft_explorer.h"
 
 namespace {
@@ -27,122 +20,70 @@ constexpr char kUsage[] =
     "  --nodes N          the same number of nodes in each run\n"
     "  --focus WHAT       more of elections, membership, reads or disks\n"
     "  --rule-off NAME    a negative control: without one of the rules (--rules lists them)\n"
-    "  --trace            print what happened, whatever it was\n"
+    "  --trace            with --seed: print what happened, whatever it was\n"
     "  --no-shrink        leave the plan of a violation as it is\n"
     "  --keep-going       after a violation\n"
     "Exit status: 1 when there was a violation, 2 for a wrong option.\n";
 
-std::atomic<bool> stop{false};
-
 struct Arguments {
-  RaftSeeds seeds;
+  Seeds seeds;
   RaftExplorerOptions options;
   bool trace = false;
   bool shrink = true;
 };
 
-[[noreturn]] void refuse(const std::string& why) {
-  std::fprintf(stderr, "raft_sim: %s\n%s", why.c_str(), kUsage);
-  std::exit(2);
-}
-
-std::uint64_t number(std::string_view text) {
-  std::uint64_t value = 0;
-  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size()) {
-    refuse("not a number: " + std::string(text));
-  }
-  return value;
-}
-
-void set_range(std::string_view text, RaftSeeds* seeds) {
-  const std::size_t dots = text.find("..");
-  if (dots == std::string_view::npos) refuse("expected FROM..TO, not " + std::string(text));
-  seeds->first = number(text.substr(0, dots));
-  seeds->last = number(text.substr(dots + 2));
-  if (seeds->first > seeds->last) refuse("no seeds in " + std::string(text));
-}
-
-void set_controls(const std::string& name, RaftControls* controls) {
-  if (switch_off(name, controls)) return;
-  std::string all;
-  for (const std::string& known : control_names()) all += " " + known;
-  refuse("no rule " + name + "; there are:" + all);
+std::string list(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += " " + name;
+  return text;
 }
 
 Arguments parse(int argc, char** argv) {
+  CommandLine line(argc, argv, "raft_sim", kUsage);
   Arguments a;
-  std::optional<std::uint64_t> seed;
-  bool range = false;
-  for (int i = 1; i < argc; ++i) {
-    const std::string option = argv[i];
-    const auto value = [&]() -> std::string {
-      if (++i == argc) refuse(option + " needs a value");
-      return argv[i];
-    };
-    if (option == "--help") {
-      std::printf("%s", kUsage);
-      std::exit(0);
-    } else if (option == "--rules") {
+  SeedOptions seeds;
+  while (line.next()) {
+    const std::string& option = line.option();
+    if (seeds.take(&line)) continue;
+    if (option == "--rules") {
       for (const std::string& name : control_names()) std::printf("%s\n", name.c_str());
       std::exit(0);
-    } else if (option == "--seed") {
-      seed = number(value());
-    } else if (option == "--seeds") {
-      set_range(value(), &a.seeds);
-      range = true;
-    } else if (option == "--for") {
-      a.seeds.seconds = static_cast<double>(number(value()));
-    } else if (option == "--jobs") {
-      a.seeds.threads = static_cast<unsigned>(std::clamp<std::uint64_t>(number(value()), 1, 256));
     } else if (option == "--nodes") {
-      a.options.swarm.nodes = number(value());
+      a.options.swarm.nodes = line.number();
       if (*a.options.swarm.nodes < 1 || *a.options.swarm.nodes > kMaxSimulatedNodes) {
-        refuse("--nodes is 1 to " + std::to_string(kMaxSimulatedNodes));
+        line.refuse("--nodes is 1 to " + std::to_string(kMaxSimulatedNodes));
       }
     } else if (option == "--focus") {
-      const auto focus = focus_named(value());
-      if (!focus) refuse(std::string("no focus ") + argv[i]);
+      const std::string name = line.value();
+      const auto focus = focus_named(name);
+      if (!focus) line.refuse("no focus " + name + "; there are:" + list(focus_names()));
       a.options.swarm.focus = *focus;
     } else if (option == "--rule-off") {
-      set_controls(value(), &a.options.controls);
+      const std::string name = line.value();
+      if (!switch_off(name, &a.options.controls)) {
+        line.refuse("no rule " + name + "; there are:" + list(control_names()));
+      }
     } else if (option == "--trace") {
       a.trace = true;
     } else if (option == "--no-shrink") {
       a.shrink = false;
-    } else if (option == "--keep-going") {
-      a.seeds.keep_going = true;
     } else {
-      refuse("no option " + option);
+      line.refuse();
     }
   }
-  if (range) return a;
-  // Seeds that are easy to copy.
-  a.seeds.first = seed ? *seed : std::random_device()() % 1'000'000'000 * 1000ull + 1;
-  if (seed && a.seeds.seconds == 0) a.seeds.last = *seed;
-  a.seeds.stop = &stop;
+  a.seeds = seeds.seeds();
+  if (a.trace && a.seeds.first != a.seeds.last) line.refuse("--trace is for one seed");
   return a;
 }
 
 void show(const Arguments& a, const RaftRun& run) {
-  RaftPlan plan = draw_raft_plan(run.seed, a.options.swarm);
-  RaftRun shown;
   if (run.violation && a.shrink) {
-    std::printf("seed %llu: %s; %zu steps are being shrunk ...\n",
-                static_cast<unsigned long long>(run.seed), run.violation->kind.c_str(),
-                plan.size());
+    std::printf("seed %llu: %s; the plan is being shrunk ...\n",
+                static_cast<unsigned long long>(run.seed), run.violation->kind.c_str());
     std::fflush(stdout);
-    ShrunkRaftPlan shrunk = shrink_raft_plan(plan, run.violation->kind, a.options.controls);
-    std::printf("%zu are left after %d runs\n", shrunk.plan.size(), shrunk.runs);
-    plan = std::move(shrunk.plan);
-    shown = std::move(shrunk.run);
-  } else {
-    shown = run_raft_plan(plan, a.options.controls, true);
   }
-  std::printf("%s", report(plan, shown).c_str());
-  if (run.violation) {
-    std::printf("replay: %s\n", replay_command(run.seed, a.options).c_str());
-  }
+  const int runs_max = a.shrink ? kShrinkRunsMax : 0;
+  std::printf("%s\n", explain(run, a.options, runs_max, a.seeds.stop).c_str());
   std::fflush(stdout);
 }
 
@@ -150,17 +91,10 @@ void show(const Arguments& a, const RaftRun& run) {
 
 int main(int argc, char** argv) {
   Arguments a = parse(argc, argv);
-  a.seeds.stop = &stop;
-  struct sigaction action = {};
-  action.sa_handler = [](int) { stop = true; };
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-
-  if (a.trace && a.seeds.first == a.seeds.last) {
-    show(a, run_raft_seed(a.seeds.first, a.options));
-  }
+  a.seeds.stop = stop_at_signals();
+  if (a.trace) show(a, run_raft_seed(a.seeds.first, a.options));
   const RaftTotals totals = run_raft_seeds(a.seeds, a.options, [&](const RaftRun& run) {
-    if (!a.trace || a.seeds.first != a.seeds.last) show(a, run);
+    if (!a.trace) show(a, run);
   });
   std::printf("from seed %llu: %s\n", static_cast<unsigned long long>(a.seeds.first),
               describe(totals).c_str());

@@ -15,7 +15,7 @@ std::uint64_t seeds() {
 }
 
 TEST(RaftSimulation, KeepsRaftsPromisesAndRecovers) {
-  RaftSeeds range;
+  Seeds range;
   range.last = seeds();
   const RaftTotals totals = run_raft_seeds(range, {}, [](const RaftRun& run) {
     const RaftPlan plan = draw_raft_plan(run.seed);
@@ -44,14 +44,14 @@ struct Control {
 
 class RaftNegativeControls : public testing::TestWithParam<Control> {};
 
-// The other switches (own_term_commit, both_majorities, campaign_after_apply and
-// vote_with_configuration) have directed schedules in the core's own tests: chance seldom finds
+// The other switches (own_term_commit, both_majorities, campaign_after_apply,
+// vote_with_configuration and incarnations) are in raft_schedules_test.cc: chance seldom finds
 // them.
 TEST_P(RaftNegativeControls, AreNoticed) {
   RaftExplorerOptions options;
   options.swarm.focus = GetParam().focus;
   ASSERT_TRUE(switch_off(GetParam().rule, &options.controls));
-  RaftSeeds range;
+  Seeds range;
   range.last = GetParam().seeds;
   const RaftTotals totals = run_raft_seeds(range, options);
   EXPECT_FALSE(totals.violated.empty());
@@ -65,7 +65,6 @@ INSTANTIATE_TEST_SUITE_P(, RaftNegativeControls,
                                          Control{"one_change", RaftFocus::kNone, 1500},
                                          Control{"read_quorum", RaftFocus::kElections, 2000},
                                          Control{"read_after_own_commit", RaftFocus::kNone, 2500},
-                                         Control{"incarnations", RaftFocus::kNone, 1000},
                                          Control{"honest_disks", RaftFocus::kNone, 50},
                                          Control{"write_then_answer", RaftFocus::kNone, 50}),
                          [](const auto& test) { return std::string(test.param.rule); });
@@ -74,7 +73,7 @@ INSTANTIATE_TEST_SUITE_P(, RaftNegativeControls,
 TEST(RaftShrinking, KeepsTheKindOfViolationAndDropsWhatItDoesNotNeed) {
   RaftExplorerOptions options;
   ASSERT_TRUE(switch_off("one_vote_a_term", &options.controls));
-  RaftSeeds range;
+  Seeds range;
   range.last = 50;
   const RaftTotals totals = run_raft_seeds(range, options);
   ASSERT_FALSE(totals.violated.empty());

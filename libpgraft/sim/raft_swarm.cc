@@ -253,6 +253,8 @@ RequestStep draw_request(std::uint64_t seed, std::uint32_t number, NodeId client
 
 const char* focus_name(RaftFocus focus) { return kFocusNames[static_cast<std::size_t>(focus)]; }
 
+std::vector<std::string> focus_names() { return {kFocusNames.begin(), kFocusNames.end()}; }
+
 std::optional<RaftFocus> focus_named(const std::string& name) {
   const auto found = std::find(kFocusNames.begin(), kFocusNames.end(), name);
   if (found == kFocusNames.end()) return std::nullopt;

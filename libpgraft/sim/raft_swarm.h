@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "libpgraft/sim/raft_plan.h"
 
@@ -15,6 +16,7 @@ namespace pgraft::sim {
 enum class RaftFocus : std::uint8_t { kNone, kElections, kMembership, kReads, kDisks };
 std::optional<RaftFocus> focus_named(const std::string& name);
 const char* focus_name(RaftFocus focus);
+std::vector<std::string> focus_names();  // in the order of the enumeration
 
 struct RaftSwarm {
   std::optional<NodeId> nodes;

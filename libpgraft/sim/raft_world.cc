@@ -11,13 +11,17 @@ namespace pgraft::sim {
 namespace {
 
 constexpr std::uint64_t kClusterId = 7;
-constexpr std::uint64_t kMaxEvents = 20'000'000;  // of a run; one that needs more is stuck
+constexpr std::uint64_t kMaxEvents = 5'000'000;  // of a run; one that needs more is stuck
 
 // How long a cluster without faults may take, in election timeouts. Many elections can fail.
 constexpr Micros kRecoverWithin = 100;
 
 bool holds(const std::vector<NodeId>& ids, NodeId id) {
   return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
+
+bool is_member(const raft::ConfState& conf, NodeId id) {
+  return holds(conf.voters, id) || holds(conf.voters_outgoing, id) || holds(conf.learners, id);
 }
 
 }  // namespace
@@ -76,13 +80,19 @@ void RaftWorld::configured(raft::Index applied, const raft::ConfState& conf) {
   if (applied < newest_conf_index_) return;
   newest_conf_index_ = applied;
   newest_conf_ = conf;
+  std::erase_if(lost_, [&](NodeId id) { return !is_member(conf, id); });
 }
 
 // --- which disks are still needed
 
 bool RaftWorld::intact(NodeId id) const {
   const auto known = newest_conf_.incarnations.find(id);
-  return known == newest_conf_.incarnations.end() || known->second == node(id).incarnation();
+  if (known == newest_conf_.incarnations.end()) return !lost_.contains(id);
+  return known->second == node(id).incarnation();
+}
+
+void RaftWorld::wiped(NodeId id) {
+  if (is_member(newest_conf_, id)) lost_.insert(id);
 }
 
 // Raft survives the loss of any minority of disks; here so that the next change of the members
@@ -91,7 +101,7 @@ bool RaftWorld::may_wipe(NodeId id) const {
   const auto known = newest_conf_.incarnations.find(id);
   const bool member = known != newest_conf_.incarnations.end()
                           ? known->second == node(id).incarnation()
-                          : holds(newest_conf_.voters, id) || holds(newest_conf_.learners, id);
+                          : is_member(newest_conf_, id);
   if (!member && !node(id).blank() && !removed_.contains({id, node(id).incarnation()})) {
     return false;
   }
@@ -128,6 +138,7 @@ RaftRun RaftWorld::run() {
   if (!invariants_.violation()) recover(&run);
   counts_.recovery = now() - counts_.trouble;
   run.violated_at = now();
+  run.events = events_;
   run.history = clients_.history();
   if (!invariants_.violation()) check_history(&run);
   run.violation = invariants_.violation();
@@ -146,11 +157,13 @@ void RaftWorld::recover(RaftRun* run) {
   clients_.stop();
   RaftRecovery recovery(this);
   recovery.heal();
-  run->unrecoverable = recovery.impossible();
   const Micros election = setup().tick * static_cast<Micros>(setup().election_ticks);
   Micros at = setup().trouble;
   const Micros end = at + kRecoverWithin * election;
-  while (!run->unrecoverable && !run->recovered && !invariants_.violation()) {
+  while (!run->recovered && !invariants_.violation()) {
+    // Each time: a change to members whose disks are gone may have been under way.
+    run->unrecoverable = recovery.impossible();
+    if (run->unrecoverable) return;
     at += setup().tick;
     until(at);
     run->recovered = recovery.step();

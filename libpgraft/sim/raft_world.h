@@ -74,6 +74,7 @@ class RaftWorld {
   // A member whose disk, and vote, is there.
   bool intact(NodeId id) const;
   bool may_wipe(NodeId id) const;
+  void wiped(NodeId id);  // its disk is about to be lost
   // Its removal was answered: whoever asked may destroy it.
   void removed(NodeId id, raft::Incarnation incarnation) { removed_.insert({id, incarnation}); }
 
@@ -106,6 +107,7 @@ class RaftWorld {
   raft::ConfState newest_conf_;
   raft::Index newest_conf_index_ = 0;
   std::set<std::pair<NodeId, raft::Incarnation>> removed_;
+  std::set<NodeId> lost_;  // members that were wiped, and not removed since
   std::vector<TraceLine> trace_;
   std::vector<std::unique_ptr<RaftNode>> nodes_;  // last: requests end with them
 };

@@ -1,16 +1,16 @@
 // Random walks with all rules on: no violation, and the cluster works again once the faults end.
-// PGRAFT_SIM_SEED replays one walk, PGRAFT_SIM_WALKS sets how many there are.
+// PGRAFT_SIM_SEED replays one walk (so does failover_sim --seed), PGRAFT_SIM_WALKS sets how many
+// there are.
 #include "libpgraft/sim/random_walk.h"
 
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 
+#include "libpgraft/sim/walk_explorer.h"
+
 namespace pgraft::sim {
 namespace {
-
-constexpr int kSteps = 20000;
-constexpr int kTicksToRecover = 4000;  // many elections, with back-off
 
 std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
   const char* text = std::getenv(name);
@@ -21,23 +21,18 @@ TEST(RandomWalks, KeepTheInvariantsAndRecover) {
   const std::uint64_t one = from_environment("PGRAFT_SIM_SEED", 0);
   const std::uint64_t first = one != 0 ? one : 1;
   const std::uint64_t last = one != 0 ? one : from_environment("PGRAFT_SIM_WALKS", 1500);
-  std::size_t acknowledged = 0;
-  std::size_t promotions = 0;
-  std::uint64_t given_up = 0;
-  for (std::uint64_t seed = first; seed <= last; ++seed) {
-    RandomWalk walk(seed);
-    ASSERT_TRUE(walk.run(kSteps)) << walk.report();
-    ASSERT_TRUE(walk.recovers(kTicksToRecover)) << "does not recover\n" << walk.report();
-    given_up += walk.only_copy_gone() ? 1 : 0;
-    acknowledged += walk.cluster().invariants().acknowledged_count();
-    promotions += walk.cluster().invariants().promotion_count();
-  }
-  RecordProperty("acknowledged", static_cast<int>(acknowledged));
-  RecordProperty("promotions", static_cast<int>(promotions));
-  EXPECT_LE(given_up, 1 + (last - first + 1) / 100);
+  Seeds seeds;
+  seeds.first = first;
+  seeds.last = last;
+  const WalkTotals totals =
+      run_walks(seeds, [](const std::string& report) { ADD_FAILURE() << report; });
+  ASSERT_EQ(totals.walks, last - first + 1);
+  RecordProperty("acknowledged", static_cast<int>(totals.acknowledged));
+  RecordProperty("promotions", static_cast<int>(totals.promotions));
+  EXPECT_LE(totals.given_up, 1 + totals.walks / 100);
   // A walk in which nothing happens proves nothing.
-  EXPECT_GT(acknowledged, (last - first + 1) * 5);
-  EXPECT_GT(promotions, last - first);
+  EXPECT_GT(totals.acknowledged, totals.walks * 5);
+  EXPECT_GT(totals.promotions, totals.walks - 1);
 }
 
 // The commonest holes are found by chance too: the walk is not blind. (The rest:
@@ -55,7 +50,7 @@ TEST(RandomWalks, FindAMissingRule) {
     bool found = false;
     for (std::uint64_t seed = 1; seed <= 500 && !found; ++seed) {
       RandomWalk walk(seed, rules);
-      found = !walk.run(kSteps);
+      found = !walk.run(kWalkSteps);
     }
     EXPECT_TRUE(found) << c.name;
   }
@@ -64,8 +59,8 @@ TEST(RandomWalks, FindAMissingRule) {
 TEST(RandomWalks, AreTheSameForTheSameSeed) {
   RandomWalk a(11);
   RandomWalk b(11);
-  a.run(kSteps);
-  b.run(kSteps);
+  a.run(kWalkSteps);
+  b.run(kWalkSteps);
   EXPECT_EQ(a.report(), b.report());
 }
 

@@ -1,9 +1,11 @@
-// While one of these lives, a PGRAFT_CHECK that does not hold throws BrokenCheck in place of ending
-// the process, in any thread.
+// While one of these lives on a thread, a PGRAFT_CHECK that does not hold there throws BrokenCheck
+// in place of ending the process. Other threads go on as before: the process may run real nodes,
+// too.
 #pragma once
 
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "libpgraft/base/check.h"
 
@@ -16,19 +18,22 @@ struct BrokenCheck {
 class ThrowingChecks {
  public:
   ThrowingChecks() {
-    const std::lock_guard lock(mutex_);
-    if (++living_ == 1) check_handler = [](const std::string& what) { throw BrokenCheck{what}; };
+    std::call_once(installed_, [] { otherwise_ = std::exchange(check_handler, &handle); });
+    ++living_;
   }
-  ~ThrowingChecks() {
-    const std::lock_guard lock(mutex_);
-    if (--living_ == 0) check_handler = nullptr;
-  }
+  ~ThrowingChecks() { --living_; }
   ThrowingChecks(const ThrowingChecks&) = delete;
   ThrowingChecks& operator=(const ThrowingChecks&) = delete;
 
  private:
-  static inline std::mutex mutex_;
-  static inline int living_ = 0;
+  static void handle(const std::string& what) {
+    if (living_ > 0) throw BrokenCheck{what};
+    if (otherwise_ != nullptr) otherwise_(what);
+  }
+
+  static inline std::once_flag installed_;
+  static inline CheckHandler otherwise_ = nullptr;
+  static inline thread_local int living_ = 0;
 };
 
 }  // namespace pgraft::sim

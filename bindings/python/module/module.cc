@@ -1,5 +1,5 @@
-// pgraft._pgraft: the Raft core, running nodes, questions to nodes, and the member files. The stub
-// _pgraft.pyi documents it for users.
+// pgraft._pgraft: the Raft core, running nodes, questions to nodes, the member files, and the
+// simulator. The stub _pgraft.pyi documents it for users.
 #include "bindings/python/module/module.h"
 
 PYBIND11_MODULE(_pgraft, m) {
@@ -11,4 +11,5 @@ PYBIND11_MODULE(_pgraft, m) {
   pgraft::python::add_raft_types(m);
   pgraft::python::add_raw_node(m);
   pgraft::python::add_raft_functions(m);
+  pgraft::python::add_sim(m);
 }

@@ -20,6 +20,7 @@ void add_queries(pybind11::module_& m);
 void add_raft_types(pybind11::module_& m);
 void add_raw_node(pybind11::module_& m);
 void add_raft_functions(pybind11::module_& m);
+void add_sim(pybind11::module_& m);
 
 // Raises the exception of the status' code. The GIL is held.
 [[noreturn]] void raise(const Status& status);

@@ -214,6 +214,13 @@ void add_operations(py::class_<PyNode>& c) {
       },
       py::arg("key"), py::kw_only(), py::arg("timeout") = kDefaultTimeout);
   c.def(
+      "read_barrier",
+      [](const PyNode& self, double timeout) {
+        self.request(timeout,
+                     [](node::Node& n, node::Completion done) { n.read_barrier(std::move(done)); });
+      },
+      py::kw_only(), py::arg("timeout") = kDefaultTimeout);
+  c.def(
       "log_append",
       [](const PyNode& self, std::string data, double timeout) {
         return self.propose(timeout, state::LogAppend{std::move(data)});

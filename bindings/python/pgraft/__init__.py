@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pgraft import confchange, quorum
+from pgraft import confchange, quorum, sim
 from pgraft._pgraft import (
     APPEND_THREAD,
     APPLY_THREAD,
@@ -113,6 +113,7 @@ __all__ = [
     "query_identity",
     "query_status",
     "quorum",
+    "sim",
 ]
 
 _LAZY = {"LocalCluster": "pgraft.local_cluster", "Writer": "pgraft.writer"}

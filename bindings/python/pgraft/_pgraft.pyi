@@ -272,6 +272,15 @@ class Node:
     def kv_put(self, key: str | bytes, value: str | bytes, *, timeout: float = 10.0) -> int: ...
     def kv_get(self, key: str | bytes) -> bytes: ...
     def kv_delete(self, key: str | bytes, *, timeout: float = 10.0) -> int: ...
+    def read_barrier(self, *, timeout: float = 10.0) -> None:
+        """Returns once all that was committed when it was asked is applied on this node.
+
+        A `kv_get` after it sees every request that was answered before, through whichever node: it
+        is linearizable. Through a follower the leader is asked.
+
+        Raises `Timeout` when no leader confirmed it; nothing was read.
+        """
+
     def log_append(self, data: str | bytes, *, timeout: float = 10.0) -> int: ...
 
 # --- the Raft core: values. All are immutable; `replace()` makes a changed copy.
@@ -1102,3 +1111,348 @@ class Changer:
 
     def change(self, change: ConfChange) -> Membership:
         """Whichever of the three it asks for."""
+
+# --- the simulator; pgraft.sim gives these their names
+
+SIM_FOCUSES: Final[tuple[str, ...]]
+"""What a run can have more of than others; "none" is among them."""
+SIM_RULES: Final[tuple[str, ...]]
+"""What a negative control can switch off: the fields of `Switches`, and of the simulation
+`incarnations` (a node that is made anew is told from the old one), `honest_disks` (a sync that is
+reported as done is) and `write_then_answer` (votes and acknowledgements leave after their write).
+"""
+
+class OperationKind(Enum):
+    """What a client asked for.
+
+    APPEND: to what the key holds. CAS: compare and set.
+    """
+
+    GET = 0
+    PUT = 1
+    APPEND = 2
+    CAS = 3
+    DELETE = 4
+
+class Operation:
+    """One operation on a key as its client saw it. Immutable; `replace()` makes a changed copy.
+
+    One that is known to have had no effect does not belong in a history.
+
+    Args:
+        kind: What was asked for.
+        key: Of the store.
+        value: PUT, CAS: the new one; APPEND: what is appended.
+        called: When, in any unit that grows. An operation that is called when another returns
+            overlaps it.
+        returned: When; None: the outcome is unknown. Then it may have taken effect at any moment
+            after the call, or never, and what it gave means nothing.
+        read: GET: what it gave; None: the key was absent.
+        expected: CAS: what the key must hold; None: it must be absent.
+        succeeded: CAS: it matched; DELETE: the key was there; None: not told.
+        client: For the reader.
+    """
+
+    __match_args__ = (
+        "kind",
+        "key",
+        "value",
+        "called",
+        "returned",
+        "read",
+        "expected",
+        "succeeded",
+        "client",
+    )
+    def __init__(
+        self,
+        kind: OperationKind,
+        key: str | bytes,
+        value: str | bytes = "",
+        *,
+        called: int,
+        returned: int | None = None,
+        read: str | bytes | None = None,
+        expected: str | bytes | None = None,
+        succeeded: bool | None = None,
+        client: int = 0,
+    ) -> None: ...
+    @property
+    def kind(self) -> OperationKind: ...
+    @property
+    def key(self) -> bytes: ...
+    @property
+    def value(self) -> bytes: ...
+    @property
+    def called(self) -> int: ...
+    @property
+    def returned(self) -> int | None: ...
+    @property
+    def read(self) -> bytes | None: ...
+    @property
+    def expected(self) -> bytes | None: ...
+    @property
+    def succeeded(self) -> bool | None: ...
+    @property
+    def client(self) -> int: ...
+    def replace(self, **changes: Any) -> Self: ...
+    def __eq__(self, other: object, /) -> bool: ...
+
+class Verdict(Enum):
+    """UNKNOWN: `max_steps` was reached for a key, and no other key is at fault."""
+
+    LINEARIZABLE = 0
+    NOT_LINEARIZABLE = 1
+    UNKNOWN = 2
+
+class LinearizabilityReport:
+    """Whether one store that does the operations one at a time explains a history.
+
+    `steps`: the search took so many. `key`: the one at fault, or the first that was too hard.
+    When a history is not linearizable, `explained` are the numbers of operations, in an order that
+    explains all returns up to the latest moment that can be explained, and `unexplained` the others
+    that were called by then, first the one that no order explains. `text` tells that to a reader.
+    """
+
+    __match_args__ = ("verdict", "steps", "key", "explained", "unexplained", "text")
+    @property
+    def verdict(self) -> Verdict: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def key(self) -> bytes: ...
+    @property
+    def explained(self) -> tuple[int, ...]: ...
+    @property
+    def unexplained(self) -> tuple[int, ...]: ...
+    @property
+    def text(self) -> str: ...
+    def __eq__(self, other: object, /) -> bool: ...
+
+def sim_check_linearizability(
+    history: Sequence[Operation], *, absent_is_empty: bool = False, max_steps: int = 1_000_000
+) -> LinearizabilityReport:
+    """Checks what clients of a key-value store saw; the store was empty before.
+
+    Args:
+        history: In any order.
+        absent_is_empty: A get of an absent key gives "", as that of one that holds "".
+        max_steps: Of the search, for each key. Bounds time and memory: a million take some 0.1 s
+            and at most 100 MB.
+
+    Raises `InvalidArgument` for an operation that returned before it was called.
+    """
+
+class RaftViolation:
+    """What a run violated first.
+
+    `kind`: "election safety", "votes", "leader append-only", "log matching",
+    "leader completeness", "state machine safety", "monotony", "durability", "linearizability",
+    "liveness" (the cluster does not recover), "check" (an invariant of the code), "start" (a node
+    can't start from its disk), "node" (it ends with an error that is not its disk's) or "codec".
+    `node`: 0 is none. `step`: the number of the event. `seconds`: of virtual time.
+    """
+
+    __match_args__ = ("kind", "node", "text", "step", "seconds")
+    @property
+    def kind(self) -> str: ...
+    @property
+    def node(self) -> int: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def step(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+    def __eq__(self, other: object, /) -> bool: ...
+
+class RaftCounts:
+    """How much happened. `node_steps`: ticks, messages, disk completions and requests.
+
+    `elections`: terms that had a leader. `committed`: entries. `faults`: steps of the plan that
+    were carried out. Requests are done, refused, or unknown to their client.
+    """
+
+    __match_args__ = (
+        "node_steps",
+        "messages",
+        "message_bytes",
+        "messages_lost",
+        "elections",
+        "committed",
+        "faults",
+        "starts",
+        "power_cuts",
+        "snapshots_sent",
+        "membership_changes",
+        "requests",
+        "requests_done",
+        "requests_unknown",
+        "requests_refused",
+    )
+    @property
+    def node_steps(self) -> int: ...
+    @property
+    def messages(self) -> int: ...
+    @property
+    def message_bytes(self) -> int: ...
+    @property
+    def messages_lost(self) -> int: ...
+    @property
+    def elections(self) -> int: ...
+    @property
+    def committed(self) -> int: ...
+    @property
+    def faults(self) -> int: ...
+    @property
+    def starts(self) -> int: ...
+    @property
+    def power_cuts(self) -> int: ...
+    @property
+    def snapshots_sent(self) -> int: ...
+    @property
+    def membership_changes(self) -> int: ...
+    @property
+    def requests(self) -> int: ...
+    @property
+    def requests_done(self) -> int: ...
+    @property
+    def requests_unknown(self) -> int: ...
+    @property
+    def requests_refused(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+
+class RaftRun:
+    """One run of the Raft simulator. Two runs with the same `hash` were the same."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def violation(self) -> RaftViolation | None: ...
+    @property
+    def recovered(self) -> bool:
+        """Once the faults were over, all worked again."""
+
+    @property
+    def unrecoverable(self) -> bool:
+        """The disks of a majority are gone: there was nothing to recover from."""
+
+    @property
+    def history_unknown(self) -> bool:
+        """Whether the history is linearizable would have taken too long to find out."""
+
+    @property
+    def counts(self) -> RaftCounts: ...
+    @property
+    def steps(self) -> int:
+        """Events that happened."""
+
+    @property
+    def hash(self) -> int:
+        """Of all that happened."""
+
+    @property
+    def history(self) -> tuple[Operation, ...]:
+        """What the clients saw; times are numbers of events."""
+
+    @property
+    def trace(self) -> tuple[str, ...]:
+        """Line by line, when it was asked for."""
+
+    @property
+    def plan(self) -> str:
+        """The cluster, its faults and requests, line by line."""
+
+    @property
+    def plan_size(self) -> int:
+        """How many faults and requests there are."""
+
+    @property
+    def shrink_runs(self) -> int:
+        """How many runs it took to shrink the plan; 0: it is as it was drawn."""
+
+    @property
+    def replay(self) -> str:
+        """The command line that makes the run of this seed again."""
+
+    def shrink(self, *, max_runs: int = 2000) -> RaftRun:
+        """The run of the least plan that ends in the same kind of violation; traced.
+
+        Takes as many runs as are needed, up to `max_runs`. Raises `FailedPrecondition` when there
+        is no violation.
+        """
+
+    def report(self) -> str:
+        """The plan, the trace without its noise, and what was violated."""
+
+class RaftTotals:
+    """Many runs. `violated`: their seeds, in order. `seconds`: of real time."""
+
+    __match_args__ = (
+        "seeds",
+        "recovered",
+        "unrecoverable",
+        "histories_unknown",
+        "violated",
+        "counts",
+        "seconds",
+    )
+    @property
+    def seeds(self) -> int: ...
+    @property
+    def recovered(self) -> int: ...
+    @property
+    def unrecoverable(self) -> int: ...
+    @property
+    def histories_unknown(self) -> int: ...
+    @property
+    def violated(self) -> tuple[int, ...]: ...
+    @property
+    def counts(self) -> RaftCounts: ...
+    @property
+    def seconds(self) -> float: ...
+    def __eq__(self, other: object, /) -> bool: ...
+
+def sim_run_raft_seed(
+    seed: int,
+    *,
+    focus: str = "none",
+    nodes: int | None = None,
+    rules_off: Sequence[str] = (),
+    trace: bool = False,
+) -> RaftRun:
+    """Runs one seed. The same arguments give the same run.
+
+    Args:
+        seed: 0 to 2**64 - 1.
+        focus: One of `pgraft.sim.FOCUSES`.
+        nodes: 1 to 7; None: drawn from the seed.
+        rules_off: Of `pgraft.sim.RULES`: a negative control, which is expected to find something.
+        trace: Keep a line for each thing that happens.
+
+    Raises `ValueError` for a focus, rule or number of nodes that there is not.
+    """
+
+def sim_run_raft_seeds(
+    first: int,
+    last: int,
+    *,
+    focus: str = "none",
+    nodes: int | None = None,
+    rules_off: Sequence[str] = (),
+    jobs: int = 1,
+    keep_going: bool = False,
+) -> RaftTotals:
+    """Runs the seeds from `first` to `last`, which is included.
+
+    Args:
+        first: The least seed.
+        last: The greatest.
+        focus: As for one seed.
+        nodes: As for one seed.
+        rules_off: As for one seed.
+        jobs: Threads, 1 to 256.
+        keep_going: After a violation; otherwise no further seed is begun.
+
+    Raises `ValueError` as for one seed, and for an empty range.
+    """

@@ -119,3 +119,20 @@ def test_a_damaged_identity_is_refused(tmp_path: Path) -> None:
     (tmp_path / "n1" / "identity").write_text("format = 1\nnonsense\n")
     with pytest.raises(pgraft.Corruption, match="identity"):
         make(tmp_path, 1).start()
+
+
+def test_after_a_read_barrier_a_follower_has_what_was_acknowledged(
+    trio: list[pgraft.Node],
+) -> None:
+    for i in range(20):
+        trio[i % 3].kv_put("colour", str(i))
+        reader = trio[(i + 1) % 3]
+        reader.read_barrier()
+        assert reader.kv_get("colour") == str(i).encode()
+
+
+def test_without_a_majority_a_read_barrier_is_refused(trio: list[pgraft.Node]) -> None:
+    trio[1].stop()
+    trio[2].stop()
+    with pytest.raises((pgraft.NoQuorum, pgraft.NotLeader, pgraft.Timeout)):
+        trio[0].read_barrier(timeout=3.0)

@@ -1,0 +1,40 @@
+// failover_sim: random walks of the failover simulator from the command line.
+#include <cstdio>
+
+#include "libpgraft/sim/command_line.h"
+#include "libpgraft/sim/walk_explorer.h"
+
+namespace {
+
+constexpr char kUsage[] =
+    "usage: failover_sim [OPTION...]\n"
+    "Random walks over clusters of the failover controller and a model of PostgreSQL, each "
+    "decided\n"
+    "by one seed.\n"
+    "  --seed N           run one seed\n"
+    "  --seeds FROM..TO   run these\n"
+    "  --for SECONDS      run seeds for so long (from --seed, or from a random one)\n"
+    "                     without any of the three: until Ctrl-C\n"
+    "  --jobs N           threads (default 1)\n"
+    "  --keep-going       after a violation\n"
+    "Exit status: 1 when there was a violation, 2 for a wrong option.\n";
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace pgraft::sim;
+  CommandLine line(argc, argv, "failover_sim", kUsage);
+  SeedOptions options;
+  while (line.next()) {
+    if (!options.take(&line)) line.refuse();
+  }
+  Seeds seeds = options.seeds();
+  seeds.stop = stop_at_signals();
+  const WalkTotals totals = run_walks(seeds, [](const std::string& report) {
+    std::printf("%s\n", report.c_str());
+    std::fflush(stdout);
+  });
+  std::printf("from seed %llu: %s\n", static_cast<unsigned long long>(seeds.first),
+              describe(totals).c_str());
+  return totals.violated.empty() ? 0 : 1;
+}
