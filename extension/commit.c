@@ -2,7 +2,7 @@
  * commit.c: a commit answers 'done' or the connection dies (rule 6), and a fenced server commits nothing (rule 7).
  *
  * From PRE_COMMIT to COMMIT or ABORT (PRE_PREPARE to PREPARE, and around COMMIT/ROLLBACK PREPARED, fence.c) the session is in the window: cancel requests and timeouts
- * are ignored, since the server answers a cancelled wait for the quorum with success; and a weaker synchronous_commit is raised. After the local commit the
+ * are held back, since the server answers a cancelled wait for the quorum with success; and a weaker synchronous_commit is raised. After the local commit the
  * backstop compares the quorum's LSN with the commit's end; whatever went wrong before, an unconfirmed commit is never answered (POSTGRES.md, M9 to M12).
  *
  * Nothing may raise an error in XACT_EVENT_COMMIT: that would be a PANIC.
@@ -12,20 +12,23 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
+#include "replication/logicalworker.h"
 #include "replication/syncrep.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
 #include "storage/ipc.h"
 #include "tcop/dest.h"
+#include "tcop/pquery.h"
 #include "tcop/tcopprot.h"
 
 #include "compat.h"
 #include "seams.h"
 
-/* Read by the signal handler. */
+/* The signal handlers'. */
 static volatile sig_atomic_t in_commit = false;
+static volatile sig_atomic_t cancel_held = false;
 
-static bool handler_installed = false;
+static bool handlers_installed = false;
 static bool replaced = false;	/* synchronous_commit is ours for this window */
 static int	chosen_synchronous_commit;	/* the session's; valid while `replaced` */
 static bool weak = false;		/* of this window: a weaker commit is wanted and allowed */
@@ -36,22 +39,57 @@ sigint_handler(SIGNAL_ARGS)
 {
 	int			saved_errno = errno;
 
-	if (!in_commit)
+	if (in_commit)
+		cancel_held = true;
+	else
 		StatementCancelHandler(postgres_signal_arg);
 	errno = saved_errno;
 }
 
-/* Once in each process that cancels by SIGINT; background workers never authenticate, so this can't wait for the authentication hook (POSTGRES.md, M11). */
+/*
+ * A session that is ended in the window says no word more: a last warning would take along the tag of the command, which in the extended protocol waits in the buffer
+ * while the commit waits for its quorum, and which some clients take for success (POSTGRES.md, N3).
+ */
 static void
-install_handler(void)
+sigterm_handler(SIGNAL_ARGS)
+{
+	int			saved_errno = errno;
+
+	die(postgres_signal_arg);
+	if (in_commit)
+		whereToSendOutput = DestNone;
+	errno = saved_errno;
+}
+
+static void
+sigquit_handler(SIGNAL_ARGS)
+{
+	if (in_commit)
+		whereToSendOutput = DestNone;
+	quickdie(postgres_signal_arg);
+}
+
+static void
+replace_handler(int number, pqsigfunc expected, pqsigfunc ours)
 {
 	struct sigaction old;
 
-	if (handler_installed)
+	if (sigaction(number, NULL, &old) == 0 && PGRAFT_IS_HANDLER(old.sa_handler, expected))
+		pqsignal(number, ours);
+}
+
+/* Once in each process; background workers never authenticate, so this can't wait for the authentication hook (POSTGRES.md, M11). */
+static void
+install_handlers(void)
+{
+	if (handlers_installed)
 		return;
-	handler_installed = true;
-	if (sigaction(SIGINT, NULL, &old) == 0 && PGRAFT_IS_CANCEL_HANDLER(old.sa_handler))
-		pqsignal(SIGINT, sigint_handler);
+	handlers_installed = true;
+	replace_handler(SIGINT, StatementCancelHandler, sigint_handler);
+	if (MyBackendType != B_BACKEND)
+		return;					/* answers no client */
+	replace_handler(SIGTERM, die, sigterm_handler);
+	replace_handler(SIGQUIT, quickdie, sigquit_handler);
 }
 
 /* Autovacuum must go on without standbys and answers nobody; a standalone server has no quorum. */
@@ -77,6 +115,36 @@ replace_synchronous_commit(int level)
 	set_synchronous_commit(level);
 }
 
+static void
+hold_cancels(void)
+{
+	install_handlers();
+	cancel_held = false;
+	in_commit = true;			/* before the check: a cancel between the two would be left pending and end the wait (POSTGRES.md, M11) */
+	CHECK_FOR_INTERRUPTS();
+	if (QueryCancelPending)
+	{
+		in_commit = false;
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("canceling statement due to user request")));
+	}
+}
+
+/*
+ * A procedure, or a command that commits several times, goes on after its commit, and the cancel is due now: it may do little else than commit, and could not be stopped
+ * otherwise. Where nothing follows the commit, an error would be a lie.
+ */
+static void
+deliver_held_cancel(void)
+{
+	if (cancel_held && ActivePortal != NULL)
+	{
+		QueryCancelPending = true;
+		InterruptPending = true;
+	}
+}
+
 void
 pgraft_commit_window_open(void)
 {
@@ -92,35 +160,26 @@ pgraft_commit_window_open(void)
 		return;
 	}
 
-	install_handler();
-	in_commit = true;			/* before the check: a cancel between the two would be left pending and end the wait (POSTGRES.md, M11) */
-	CHECK_FOR_INTERRUPTS();
-	if (QueryCancelPending)
-	{
-		in_commit = false;
-		ereport(ERROR,
-				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg("canceling statement due to user request")));
-	}
+	if (!(pgraft_rules_off & PGRAFT_OFF_COMMIT_WAIT))
+		hold_cancels();
 
 	if (synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_FLUSH)
 	{
 		if (pgraft_allow_weak_commit)
 			weak = true;
-		else
+		else if (!(pgraft_rules_off & PGRAFT_OFF_COMMIT_LEVEL))
 			replace_synchronous_commit(SYNCHRONOUS_COMMIT_REMOTE_FLUSH);
 	}
 }
 
+/* A logical apply worker keeps the level: it finishes prepared transactions without a statement, hence outside of any window, and confirms them to its publisher. */
 void
 pgraft_commit_window_close(void)
 {
 	in_commit = false;
-	if (replaced)
-	{
-		replaced = false;
+	if (replaced && !IsLogicalWorker())
 		set_synchronous_commit(chosen_synchronous_commit);
-	}
+	replaced = false;
 }
 
 /*
@@ -132,7 +191,8 @@ pgraft_commit_verify(XLogRecPtr end)
 {
 	XLogRecPtr	confirmed;
 
-	if (!concerned() || weak || pgraft_load(&pgraft_shared->guard.quorum_k) == 0 || RecoveryInProgress())
+	if (!concerned() || weak || pgraft_load(&pgraft_shared->guard.quorum_k) == 0 || RecoveryInProgress() ||
+		(pgraft_rules_off & PGRAFT_OFF_COMMIT_BACKSTOP))
 		return;
 	/* Grows only, and is written as one word: without the lock it can be too old, never too new; our own wait has seen it reach us. */
 	confirmed = *(volatile XLogRecPtr *) &WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH];
@@ -159,12 +219,28 @@ refuse_when_fenced(const char *what)
 				 errhint("%s", pgraft_leader_hint())));
 }
 
+/*
+ * An autovacuum worker ends with its first transaction, before it has touched a table: it would write WAL behind the fence, which makes a rewind necessary, and one line of the
+ * log for each table whose statistics it may not commit.
+ */
+static void
+leave_when_fenced(void)
+{
+	if (PGRAFT_IS_AUTOVACUUM_WORKER() && pgraft_fenced())
+	{
+		ereport(DEBUG1,
+				(errmsg_internal("autovacuum worker ends: this server does not accept writes")));
+		proc_exit(0);
+	}
+}
+
 static void
 xact_callback(XactEvent event, void *arg)
 {
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
+			leave_when_fenced();
 			refuse_when_fenced("commit");
 			pgraft_commit_window_open();
 			/* With an xid and no WAL (unlogged tables, NOTIFY, txid_current()) the server does not wait, and nothing has to survive. */
@@ -178,6 +254,7 @@ xact_callback(XactEvent event, void *arg)
 			if (wrote_wal && TransactionIdIsValid(GetTopTransactionIdIfAny()))
 				pgraft_commit_verify(XactLastCommitEnd);
 			pgraft_commit_window_close();
+			deliver_held_cancel();
 			break;
 		case XACT_EVENT_PREPARE:
 			/* The record's end is forgotten by now; its start is at least in it. The window is the main guard here (POSTGRES.md, M12). */

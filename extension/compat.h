@@ -10,6 +10,7 @@
 #include "postmaster/autovacuum.h"
 #include "replication/walreceiver.h"
 #include "replication/walsender_private.h"
+#include "utils/guc_tables.h"
 
 #if PG_VERSION_NUM < 150000
 #error "pgraft needs PostgreSQL 15 or newer"
@@ -17,8 +18,10 @@
 
 #if PG_VERSION_NUM >= 170000
 #define PGRAFT_IS_AUTOVACUUM() (AmAutoVacuumLauncherProcess() || AmAutoVacuumWorkerProcess())
+#define PGRAFT_IS_AUTOVACUUM_WORKER() AmAutoVacuumWorkerProcess()
 #else
 #define PGRAFT_IS_AUTOVACUUM() (IsAutoVacuumLauncherProcess() || IsAutoVacuumWorkerProcess())
+#define PGRAFT_IS_AUTOVACUUM_WORKER() IsAutoVacuumWorkerProcess()
 #endif
 
 /* 18: SIGTERM goes through die(), and ProcessWalRcvInterrupts() is gone. */
@@ -42,11 +45,20 @@
 #define PGRAFT_CONNECT_ARGS(info) (info), logical, appname, err
 #endif
 
+/* ExecutorRun: 18 lost execute_once. */
+#if PG_VERSION_NUM >= 180000
+#define PGRAFT_RUN_PARAMS QueryDesc *query, ScanDirection direction, uint64 count
+#define PGRAFT_RUN_ARGS query, direction, count
+#else
+#define PGRAFT_RUN_PARAMS QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once
+#define PGRAFT_RUN_ARGS query, direction, count, execute_once
+#endif
+
 /* From 17 on pqsignal() wraps every handler, so that the one that is installed can't be compared with the server's. */
 #if PG_VERSION_NUM >= 170000
-#define PGRAFT_IS_CANCEL_HANDLER(handler) ((handler) != SIG_IGN && (handler) != SIG_DFL)
+#define PGRAFT_IS_HANDLER(installed, expected) ((installed) != SIG_IGN && (installed) != SIG_DFL)
 #else
-#define PGRAFT_IS_CANCEL_HANDLER(handler) ((handler) == StatementCancelHandler)
+#define PGRAFT_IS_HANDLER(installed, expected) ((installed) == (expected))
 #endif
 
 /* Replication slots: 16 gave invalidation a cause, 17 slots that are synchronised, 18 errors for what is invalid. */
@@ -66,6 +78,26 @@
 #define PGRAFT_SLOT_IS_LOST(slot) ((slot)->data.restart_lsn == InvalidXLogRecPtr)
 #endif
 #define PGRAFT_SLOT_IN_USE(slot) ((slot)->active_pid != 0)
+
+/* A string setting of the server itself; NULL: there is none of that name. */
+static inline struct config_string *
+pgraft_find_string_setting(const char *name)
+{
+	struct config_generic *found = NULL;
+
+#if PG_VERSION_NUM >= 160000
+	found = find_option(name, false, true, 0);
+#else
+	struct config_generic **all = get_guc_variables();
+
+	for (int i = 0; i < GetNumConfigOptions() && found == NULL; i++)
+	{
+		if (strcmp(all[i]->name, name) == 0)
+			found = all[i];
+	}
+#endif
+	return found != NULL && found->vartype == PGC_STRING ? (struct config_string *) found : NULL;
+}
 
 /* Has the checkpointer published that commits have to wait? (Minor releases before 15.13 and 17.5 had a plain flag: too old, see the documentation.) */
 static inline bool

@@ -2,7 +2,8 @@
  * fence.c: the write fence (rule 7), as far as statements are concerned.
  *
  * While a member may not accept writes, every transaction of a server that is not in recovery is made read-only at each of its statements, so that the server itself raises
- * 25006; commit.c refuses what gets past (SET TRANSACTION READ WRITE, large objects, sequences, functions). In recovery the server refuses writes anyway.
+ * 25006; commit.c refuses what gets past (SET TRANSACTION READ WRITE, large objects, sequences, functions). In recovery the server refuses writes anyway. In both
+ * cases the error gets a hint that names the leader.
  *
  * COMMIT PREPARED and ROLLBACK PREPARED are allowed in read-only transactions and write their record inside the utility: refused here. They also wait for the
  * commit quorum there, in a window that commit.c guards (POSTGRES.md, M10).
@@ -17,9 +18,11 @@
 #include "replication/walsender.h"
 #include "tcop/utility.h"
 
+#include "compat.h"
 #include "seams.h"
 
 static ExecutorStart_hook_type prev_executor_start = NULL;
+static ExecutorRun_hook_type prev_executor_run = NULL;
 static ProcessUtility_hook_type prev_process_utility = NULL;
 
 /* The session was told at its start that it is read-only; see pgraft_fence_mark_session(). */
@@ -28,7 +31,8 @@ static bool session_fenced = false;
 bool
 pgraft_fenced(void)
 {
-	return pgraft_shared != NULL && !pgraft_writes_allowed(&pgraft_shared->guard) && !RecoveryInProgress();
+	return pgraft_shared != NULL && !pgraft_writes_allowed(&pgraft_shared->guard) && !RecoveryInProgress() &&
+		!(pgraft_rules_off & PGRAFT_OFF_WRITE_FENCE);
 }
 
 const char *
@@ -64,31 +68,75 @@ pgraft_fence_mark_session(void)
 	session_fenced = true;
 }
 
+/* An error context callback may add to whatever error the server raises meanwhile. */
 static void
-before_statement(void)
+hint_at_leader(void *arg)
 {
+	if (geterrcode() == ERRCODE_READ_ONLY_SQL_TRANSACTION)
+		errhint("%s", pgraft_leader_hint());
+}
+
+/* Rule 7. The hint is for followers too, where the server itself refuses writes; after an error it is not on the server's list any more. */
+static void
+begin_statement(ErrorContextCallback *hint)
+{
+	hint->callback = NULL;
 	if (pgraft_shared == NULL || IsParallelWorker())
 		return;
 
-	if (session_fenced && pgraft_writes_allowed(&pgraft_shared->guard))
-		ereport(FATAL,
-				(errcode(ERRCODE_ADMIN_SHUTDOWN),
-				 errmsg("terminating connection because this server accepts writes again"),
-				 errdetail("The session had begun as a read-only one."),
-				 errhint("Connect again.")));
+	if (pgraft_writes_allowed(&pgraft_shared->guard))
+	{
+		if (session_fenced)
+			ereport(FATAL,
+					(errcode(ERRCODE_ADMIN_SHUTDOWN),
+					 errmsg("terminating connection because this server accepts writes again"),
+					 errdetail("The session had begun as a read-only one."),
+					 errhint("Connect again.")));
+		return;
+	}
 
 	if (pgraft_fenced())
-		XactReadOnly = true;	/* rule 7 */
+		XactReadOnly = true;
+	hint->callback = hint_at_leader;
+	hint->arg = NULL;
+	hint->previous = error_context_stack;
+	error_context_stack = hint;
 }
+
+static void
+end_statement(const ErrorContextCallback *hint)
+{
+	if (hint->callback != NULL)
+		error_context_stack = hint->previous;
+}
+
+/* ---- hooks ---- */
 
 static void
 executor_start(QueryDesc *query, int eflags)
 {
-	before_statement();
+	ErrorContextCallback hint;
+
+	begin_statement(&hint);
 	if (prev_executor_start)
 		prev_executor_start(query, eflags);
 	else
 		standard_ExecutorStart(query, eflags);
+	end_statement(&hint);
+}
+
+/* A portal may have been opened before the fence, and functions like nextval() ask while they run. */
+static void
+executor_run(PGRAFT_RUN_PARAMS)
+{
+	ErrorContextCallback hint;
+
+	begin_statement(&hint);
+	if (prev_executor_run)
+		prev_executor_run(PGRAFT_RUN_ARGS);
+	else
+		standard_ExecutorRun(PGRAFT_RUN_ARGS);
+	end_statement(&hint);
 }
 
 static bool
@@ -118,13 +166,14 @@ process_utility(PlannedStmt *statement, const char *query, bool read_only_tree, 
 				ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
 {
 	ProcessUtility_hook_type next = prev_process_utility ? prev_process_utility : standard_ProcessUtility;
-	bool		finishing = finishes_prepared(statement);
+	ErrorContextCallback hint;
 
-	before_statement();
+	begin_statement(&hint);
 	refuse_renamed_sender(statement);
-	if (!finishing)
+	if (!finishes_prepared(statement))
 	{
 		next(statement, query, read_only_tree, context, params, environment, dest, completion);
+		end_statement(&hint);
 		return;
 	}
 
@@ -145,6 +194,7 @@ process_utility(PlannedStmt *statement, const char *query, bool read_only_tree, 
 		pgraft_commit_window_close();
 	}
 	PG_END_TRY();
+	end_statement(&hint);
 }
 
 void
@@ -152,6 +202,8 @@ pgraft_fence_install(void)
 {
 	prev_executor_start = ExecutorStart_hook;
 	ExecutorStart_hook = executor_start;
+	prev_executor_run = ExecutorRun_hook;
+	ExecutorRun_hook = executor_run;
 	prev_process_utility = ProcessUtility_hook;
 	ProcessUtility_hook = process_utility;
 }

@@ -5,12 +5,16 @@
  * (POSTGRES.md, S6). The file therefore also sets pgraft.quorum_generation, whose assign hook stamps a word of shared memory for the process that has loaded it. In force
  * means: postmaster (hence every process forked later), checkpointer (publishes that commits must wait), the worker and every live walsender have stamped it.
  *
+ * A value by which fewer have to confirm a commit must not be in force for a moment, wherever it comes from (ALTER SYSTEM, an edited file): so the check of
+ * synchronous_standby_names is preceded by one that accepts what pgraft has written last, and what it had written before that, and nothing else (POSTGRES.md, M9).
+ *
  * The number in the file is not the controller's generation, which starts low in each worker's life, but a stamp that no earlier file has had.
  */
 #include "pgraft.h"
 
 #include <signal.h>
 
+#include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "postmaster/bgwriter.h"
@@ -30,6 +34,7 @@
 /* The setting, in every process. */
 static char *generation_setting = NULL;
 static uint64 loaded = 0;
+static GucStringCheckHook server_check_names = NULL;
 
 /* The worker's. */
 static struct
@@ -96,9 +101,52 @@ pgraft_quorum_stamp_postmaster(void)
 	stamp();
 }
 
+/* Never 0. */
+static uint64
+digest(const char *names)
+{
+	return hash_bytes_extended((const unsigned char *) names, strlen(names), 0) | 1;
+}
+
+/* Rule 6. Before the first setting of this server's life there is nothing to defend, and the fence is down. */
+static bool
+check_names(char **value, void **extra, GucSource source)
+{
+	const PgraftQuorumShared *shared = pgraft_shared ? &pgraft_shared->quorum : NULL;
+	uint64		wanted_digest = shared ? pgraft_load(&shared->names_digest) : 0;
+	const char *given = *value ? *value : "";
+
+	if (wanted_digest != 0 && digest(given) != wanted_digest && digest(given) != pgraft_load(&shared->former_names_digest) &&
+		!(pgraft_rules_off & PGRAFT_OFF_COMMIT_QUORUM))
+	{
+		GUC_check_errdetail("pgraft sets the commit quorum itself, from the members of the cluster.");
+		GUC_check_errhint("Change the members with pgraft_add_node() and pgraft_remove_node().");
+		return false;
+	}
+	return server_check_names == NULL || server_check_names(value, extra, source);
+}
+
+static void
+defend_names(uint64 new_digest)
+{
+	PgraftQuorumShared *shared = &pgraft_shared->quorum;
+	uint64		old_digest = pgraft_load(&shared->names_digest);
+
+	if (old_digest == new_digest)
+		return;
+	pgraft_store(&shared->former_names_digest, old_digest); /* a process may still be about to load it */
+	pgraft_store(&shared->names_digest, new_digest);
+}
+
 void
 pgraft_quorum_define_setting(void)
 {
+	struct config_string *names = pgraft_find_string_setting("synchronous_standby_names");
+
+	if (names == NULL)
+		elog(ERROR, "setting synchronous_standby_names was not found");
+	server_check_names = names->check_hook;
+	names->check_hook = check_names;
 	DefineCustomStringVariable("pgraft.quorum_generation",
 							   "Number of the commit quorum setting; written by pgraft itself.",
 							   NULL, &generation_setting, "", PGC_SIGHUP,
@@ -199,7 +247,10 @@ pgraft_quorum_set(uint64 generation, const uint64 *voters, int count)
 		wanted.written = false;
 	}
 	if (!wanted.written)
+	{
+		defend_names(digest(wanted.names));
 		write_setting();
+	}
 }
 
 static const char *

@@ -12,10 +12,12 @@
 #include "access/xlogrecovery.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "replication/slot.h"
 #include "replication/walreceiver.h"
 #include "replication/walsender.h"
 #include "utils/guc.h"
+#include "utils/varlena.h"
 
 int			pgraft_node_id = 0;
 char	   *pgraft_node_name = NULL;
@@ -31,8 +33,10 @@ int			pgraft_max_log_entries = 1000;
 int			pgraft_health_period_ms = 500;
 bool		pgraft_debug_enabled = false;
 bool		pgraft_allow_weak_commit = false;
+int			pgraft_rules_off = 0;
 char	   *pgraft_replication_conninfo = NULL;
 int			pgraft_command_timeout = 30000;
+static char *rules_off_setting = NULL;
 
 /* ---- checks ---- */
 
@@ -221,6 +225,57 @@ check_replication_conninfo(char **newval, void **extra, GucSource source)
 	}
 }
 
+/* ---- rules left out, for tests ---- */
+
+static const struct
+{
+	const char *name;
+	int			bit;
+}			rule_parts[] = {
+	{"commit_wait", PGRAFT_OFF_COMMIT_WAIT},
+	{"commit_level", PGRAFT_OFF_COMMIT_LEVEL},
+	{"commit_backstop", PGRAFT_OFF_COMMIT_BACKSTOP},
+	{"commit_quorum", PGRAFT_OFF_COMMIT_QUORUM},
+	{"write_fence", PGRAFT_OFF_WRITE_FENCE},
+};
+
+/* False: the list names something else. */
+static bool
+parse_rules_off(const char *value, int *bits)
+{
+	char	   *names = pstrdup(value);
+	List	   *list = NIL;
+	ListCell   *cell;
+	bool		valid = SplitIdentifierString(names, ',', &list);
+
+	*bits = 0;
+	foreach(cell, list)
+	{
+		int			part = 0;
+
+		while (part < lengthof(rule_parts) && strcmp(rule_parts[part].name, (const char *) lfirst(cell)) != 0)
+			part++;
+		if (part == lengthof(rule_parts))
+			valid = false;
+		else
+			*bits |= rule_parts[part].bit;
+	}
+	list_free(list);
+	pfree(names);
+	return valid;
+}
+
+static bool
+check_rules_off(char **newval, void **extra, GucSource source)
+{
+	int			bits;
+
+	if (parse_rules_off(*newval, &bits))
+		return true;
+	GUC_check_errdetail("It is a list of commit_wait, commit_level, commit_backstop, commit_quorum and write_fence.");
+	return false;
+}
+
 /* ---- definitions ---- */
 
 static void
@@ -313,6 +368,7 @@ static GivenSetting given_settings[] = {
 	{"pgraft.health_period_ms", &pgraft_health_period_ms, NULL, GUC_UNIT_MS, NULL},
 	{"pgraft.command_timeout", &pgraft_command_timeout, NULL, GUC_UNIT_MS, NULL},
 	{"pgraft.max_log_entries", &pgraft_max_log_entries, NULL, 0, NULL},
+	{"pgraft.debug_rules_off", NULL, &rules_off_setting, 0, NULL},
 };
 
 static void
@@ -364,10 +420,21 @@ pgraft_define_settings(void)
 							 NULL,
 							 &pgraft_debug_enabled, false, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("pgraft.allow_weak_commit",
-							 "Lets a session's synchronous_commit go below what makes an acknowledged commit survive a failover.",
-							 "Commits of such a session may be lost when the leader fails.",
-							 &pgraft_allow_weak_commit, false, PGC_SUSET, 0, NULL, NULL, NULL);
+							 "Lets synchronous_commit go below what makes an acknowledged commit survive a failover.",
+							 "Commits of sessions that choose off, local or remote_write may then be lost when the leader fails. Off: they are raised to the commit quorum's level.",
+							 &pgraft_allow_weak_commit, false, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("pgraft.debug_rules_off",
+							   "Parts of pgraft's safety rules to leave out, so that a test can show what they are for.",
+							   "Acknowledged commits can be lost with it.",
+							   &rules_off_setting, "", PGC_POSTMASTER,
+							   GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_AUTO_FILE,
+							   check_rules_off, NULL, NULL);
 	refuse_rejected();
+	if (parse_rules_off(rules_off_setting, &pgraft_rules_off) && pgraft_rules_off != 0)
+		ereport(WARNING,
+				(errmsg("pgraft.debug_rules_off is \"%s\": acknowledged commits can be lost", rules_off_setting),
+				 errdetail("It is there for tests of pgraft alone."),
+				 errhint("Remove it from the configuration.")));
 }
 
 const char *
@@ -434,6 +501,8 @@ pgraft_check_server(bool *fatal)
 		add_problem(&problems, "primary_conninfo is empty (any value will do, for example 'application_name=pgraft')");	/* else recovery never asks for a stream */
 	if (recoveryRestoreCommand != NULL && recoveryRestoreCommand[0] != '\0')
 		add_problem(&problems, "restore_command is set");	/* the archive bypasses the term gate */
+	if (pgraft_rules_off != 0)
+		add_problem(&problems, "pgraft.debug_rules_off is set");	/* acknowledged commits can be lost */
 	if (fatal)
 		*fatal = hopeless;
 	if (problems.len == 0)

@@ -16,10 +16,13 @@ REJOIN_SECONDS = 120.0
 SETTINGS = {"max_prepared_transactions": "10"}
 
 
-class Attempt:
-    """One statement sequence on a connection of its own thread, whose outcome is awaited or not."""
+Step = str | Callable[[psycopg.Connection[Any]], object]
 
-    def __init__(self, connect: Callable[[], psycopg.Connection[Any]], *statements: str) -> None:
+
+class Attempt:
+    """One sequence of steps on a connection of its own thread, whose outcome is awaited or not."""
+
+    def __init__(self, connect: Callable[[], psycopg.Connection[Any]], *statements: Step) -> None:
         self.error: BaseException | None = None
         self.acknowledged = False
         self.pid = 0
@@ -36,7 +39,10 @@ class Attempt:
                 self.pid = connection.info.backend_pid
                 self._ready.set()
                 for statement in self._statements:
-                    connection.execute(statement.encode())
+                    if isinstance(statement, str):
+                        connection.execute(statement.encode())
+                    else:
+                        statement(connection)
                 self.acknowledged = True
         except psycopg.Error as error:
             self.error = error
@@ -61,7 +67,7 @@ class Attempt:
         )
 
 
-def attempt(cluster: LocalCluster, node_id: int, *statements: str, **options: Any) -> Attempt:
+def attempt(cluster: LocalCluster, node_id: int, *statements: Step, **options: Any) -> Attempt:
     return Attempt(lambda: cluster.connect(node_id, **options), *statements)
 
 
