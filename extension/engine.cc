@@ -205,9 +205,13 @@ struct PgraftEngine final : public node::DatabaseHost {
   }
 
   bool healthy() override {
-    const std::uint64_t seen = std::max(pgraft_load(&guard_->worker_tick_ns), started_ns_);
+    const std::uint64_t worker = std::max(pgraft_load(&guard_->worker_tick_ns), started_ns_);
+    const std::uint64_t database = pgraft_load(&guard_->database_tick_ns);
+    return is_recent(worker) && (database == 0 || is_recent(database));
+  }
+  bool is_recent(std::uint64_t tick_ns) const {
     const std::uint64_t now = pgraft_clock_ns();
-    return now < seen || now - seen < hung_ns_;
+    return now < tick_ns || now - tick_ns < hung_ns_;
   }
 
   void failed(const Status& status) override {

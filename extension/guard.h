@@ -42,6 +42,7 @@ typedef struct PgraftGuard
 
 	uint64_t leader_id;      /* for hints in messages; 0 unknown */
 	uint64_t worker_tick_ns; /* last sign of life of the worker's main thread (rule 11) */
+	uint64_t database_tick_ns; /* the same of the database, when a primary (health.c); 0: not known */
 } PgraftGuard;
 
 static inline uint64_t

@@ -69,5 +69,5 @@ static void
 register_workers(void)
 {
 	register_worker("pgraft consensus", "pgraft_worker_main", BgWorkerStart_PostmasterStart, 0);
-	register_worker("pgraft slots", "pgraft_slots_main", BgWorkerStart_ConsistentState, 10);
+	register_worker("pgraft upkeep", "pgraft_upkeep_main", BgWorkerStart_ConsistentState, 10);
 }

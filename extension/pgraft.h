@@ -35,8 +35,16 @@ extern int	pgraft_max_log_entries;
 extern int	pgraft_health_period_ms;
 extern bool pgraft_debug_enabled;
 extern bool pgraft_allow_weak_commit;
+extern int	pgraft_rules_off;			/* PGRAFT_OFF_...: for tests only */
 extern char *pgraft_replication_conninfo;
 extern int	pgraft_command_timeout;		/* ms */
+
+/* Parts of rules 6 and 7 that pgraft.debug_rules_off can leave out, so that tests can show what each of them is for. */
+#define PGRAFT_OFF_COMMIT_WAIT 0x01		/* the wait for the quorum can be cancelled */
+#define PGRAFT_OFF_COMMIT_LEVEL 0x02	/* a weaker synchronous_commit counts */
+#define PGRAFT_OFF_COMMIT_BACKSTOP 0x04 /* a commit is answered without a look at the quorum's LSN */
+#define PGRAFT_OFF_COMMIT_QUORUM 0x08	/* synchronous_standby_names can be set by anybody */
+#define PGRAFT_OFF_WRITE_FENCE 0x10		/* nothing is refused */
 
 extern void pgraft_define_settings(void);
 extern const char *pgraft_data_dir(void);	/* absolute; outside the data directory */
@@ -87,6 +95,9 @@ typedef struct PgraftQuorumShared		/* atomic words, stamped by the assign hook i
 	uint64		postmaster_generation;
 	uint64		checkpointer_generation;
 	uint64		worker_generation;
+	/* what may be in synchronous_standby_names, as digests; written by the worker, 0: not set yet */
+	uint64		names_digest;
+	uint64		former_names_digest;
 } PgraftQuorumShared;
 
 /* ---- commands and status (shmem.c) ---- */
@@ -174,7 +185,8 @@ extern bool pgraft_command_in_progress(void);
 extern char *pgraft_check_server(bool *fatal);
 
 extern PGDLLEXPORT void pgraft_worker_main(Datum arg);	/* worker.c */
-extern PGDLLEXPORT void pgraft_slots_main(Datum arg);	/* slots.c */
+extern PGDLLEXPORT void pgraft_upkeep_main(Datum arg);	/* upkeep.c */
+extern PGDLLEXPORT void pgraft_probe_main(Datum arg);	/* health.c */
 extern bool pgraft_server_is_stopping(void);	/* worker.c: for a worker that is told to end */
 
 /* ---- start-up, in the postmaster (boot.c): rules 1, 5, 10 ---- */
@@ -211,6 +223,12 @@ extern bool pgraft_promote_pending(void);
 extern void pgraft_observe(uint64 orders_seen, PgraftDatabaseView *view);
 /* restart.c */
 extern void pgraft_restart(int kind, const char *reason);	/* 1 standby, 2 rewind: stops this server */
+
+/* ---- used by the upkeep worker ---- */
+extern void pgraft_slots_keep(void);	/* slots.c */
+extern void pgraft_health_probe(void);	/* health.c; rule 11 */
+extern void pgraft_health_forget(void);
+extern const char *pgraft_health_problem(void);	/* NULL: none is known */
 
 /* functions.c / fence.c */
 extern const char *pgraft_leader_hint(void);	/* "Node 2 (10.0.0.2:5432) is the leader." or "No leader is known at the moment."; palloc'd */

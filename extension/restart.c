@@ -10,19 +10,46 @@
 
 #include "access/xlog.h"
 #include "miscadmin.h"
+#include "storage/proc.h"
+#include "utils/timestamp.h"
 
 #define RESTART_REWIND 2
 #define RESTART_CLONE 3
+
+#define POSTMASTER_MS 2000		/* it signals its children at once, if it does anything */
+
+/*
+ * A postmaster that stands still ends nobody, and sessions that wait for a quorum would wait on, with clients that could have gone elsewhere. Their wait ends without an answer
+ * (rule 6).
+ */
+static void
+end_sessions(void)
+{
+	for (uint32 i = 0; i < ProcGlobal->allProcCount; i++)
+	{
+		const PGPROC *proc = &ProcGlobal->allProcs[i];
+		int			pid = proc->pid;
+
+		if (pid != 0 && proc->databaseId != InvalidOid)
+			kill(pid, SIGTERM);
+	}
+}
 
 void
 pgraft_restart(int kind, const char *reason)
 {
 	static bool stopping = false;
+	static TimestampTz asked;
 	bool		at_once;
 
 	if (stopping)
+	{
+		if (TimestampDifferenceExceeds(asked, GetCurrentTimestamp(), POSTMASTER_MS))
+			end_sessions();
 		return;
+	}
 	stopping = true;
+	asked = GetCurrentTimestamp();
 
 	/* A promotion that is under way may begin to write at any moment. */
 	at_once = !RecoveryInProgress() || pgraft_promote_pending();

@@ -1,12 +1,12 @@
 /*
  * slots.c: on every node a physical replication slot for each other member, pgraft_<node id>, so that whoever is promoted next still has the WAL that the others will ask for.
  *
- * No stream takes these slots: a walsender would advance them on the leader alone. A worker of their own advances them on all nodes alike, by what the members tell about
+ * No stream takes these slots: a walsender would advance them on the leader alone. A worker (upkeep.c) advances them on all nodes alike, by what the members tell about
  * themselves once a second (failover::WalStatus: nothing older than their last checkpoint's redo point). max_slot_wal_keep_size bounds what a member that is away can
  * hold back; the server then gives the slot up, and the member will have to be cloned.
  *
  * Names that begin with pgraft_ and go on with a number are ours: slots of nodes that are no members are dropped. A rewind or clone comes without slots (POSTGRES.md, S16),
- * and they are made anew. No database is needed; nothing on the way of a failover waits for this worker.
+ * and they are made anew. No database is needed.
  */
 #include "pgraft.h"
 
@@ -14,18 +14,11 @@
 #include "access/xlog_internal.h"
 #include "access/xlogrecovery.h"
 #include "miscadmin.h"
-#include "postmaster/bgworker.h"
-#include "postmaster/interrupt.h"
 #include "replication/slot.h"
-#include "storage/ipc.h"
-#include "storage/latch.h"
-#include "utils/guc.h"
-#include "utils/wait_event.h"
+#include "utils/memutils.h"
 
 #include "compat.h"
 #include "seams.h"
-
-#define LOOK_MS 1000
 
 typedef struct Wanted
 {
@@ -165,15 +158,18 @@ is_too_late(const Wanted *wanted)
 	return segment <= XLogGetLastRemovedSegno();
 }
 
-static void
-look(Found *found)
+void
+pgraft_slots_keep(void)
 {
+	static Found *found = NULL;
 	Wanted		wanted[PGRAFT_MAX_MEMBERS];
 	int			wanted_count = list_wanted(wanted);
 	int			found_count;
 
-	if (wanted_count < 0)
+	if (wanted_count < 0 || max_replication_slots == 0)	/* reported by pgraft_check_server() */
 		return;
+	if (found == NULL)
+		found = MemoryContextAlloc(TopMemoryContext, sizeof(Found) * max_replication_slots);
 	found_count = list_found(found);
 	for (int i = 0; i < found_count; i++)
 	{
@@ -196,31 +192,4 @@ look(Found *found)
 	for (int j = 0; j < wanted_count; j++)
 		if (!wanted[j].found && !is_too_late(&wanted[j]))
 			create_slot(wanted[j].name);
-}
-
-/* Errors end the process, which leaves no slot acquired; it is started again some seconds later. */
-void
-pgraft_slots_main(Datum arg)
-{
-	Found	   *found = palloc(sizeof(Found) * Max(max_replication_slots, 1));
-
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
-	BackgroundWorkerUnblockSignals();
-
-	for (;;)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (ShutdownRequestPending)
-			proc_exit(pgraft_server_is_stopping() ? 0 : 1);
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
-		if (max_replication_slots > 0)	/* else reported by pgraft_check_server() */
-			look(found);
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOOK_MS, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-	}
 }

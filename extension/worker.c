@@ -408,13 +408,21 @@ report_problems(void)
 {
 	static char reported[PGRAFT_MESSAGE_SIZE];
 	const char *settings = pgraft_check_server(NULL);
-	const char *quorum = orders.member ? pgraft_quorum_problem() : NULL;
+	const char *problems[] = {
+		settings ? psprintf("unsuitable settings: %s", settings) : NULL,
+		orders.member ? pgraft_quorum_problem() : NULL,
+		orders.member ? pgraft_health_problem() : NULL,
+	};
 	char		message[PGRAFT_MESSAGE_SIZE] = "";
 
-	if (settings != NULL)
-		snprintf(message, sizeof(message), "unsuitable settings: %s%s", settings, quorum ? "; " : "");
-	if (quorum != NULL)
-		strlcat(message, quorum, sizeof(message));
+	for (int i = 0; i < lengthof(problems); i++)
+	{
+		if (problems[i] == NULL)
+			continue;
+		if (message[0] != '\0')
+			strlcat(message, "; ", sizeof(message));
+		strlcat(message, problems[i], sizeof(message));
+	}
 	if (strcmp(message, reported) != 0 && message[0] != '\0')
 		ereport(WARNING,
 				(errmsg("pgraft can't keep all of its promises: %s", message)));

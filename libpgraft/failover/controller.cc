@@ -52,6 +52,7 @@ const Orders& Controller::enter_term(Term term) {
   proposed_done_tick_.reset();
   handover_tick_.reset();
   admitted_ = false;
+  ruling_ = false;
   quorum_is_of_term_ = false;
   settle_lsn_.reset();
   catch_up_.clear();
@@ -489,7 +490,8 @@ void Controller::promote(const Inputs& in, const Promotion& promotion, Orders& n
 void Controller::rule(const Inputs& in, Orders& next, Requests& requests) {
   const DatabaseView& database = in.database;
   handovers_ = 0;
-  gave_way_ = 0;
+  if (!ruling_) leader_since_tick_ = in.now_ticks;  // however long the promotion took
+  ruling_ = true;
   if (database.in_recovery || in.promotions.done_of_term->timeline != database.end.timeline) {
     phase_ = "promoted, but the database is not that primary any more";
     requests.step_down = true;
@@ -498,6 +500,7 @@ void Controller::rule(const Inputs& in, Orders& next, Requests& requests) {
   if (!quorum_is_of_term_ || orders_.quorum_voters != in.raft.voters) {
     if (!admitted_ && !database.frozen && config_.switches.unfence) {
       phase_ = "freezing before the commit quorum is set";
+      give_way_when_late(in, requests);
       return;
     }
     quorum_is_of_term_ = true;
@@ -511,7 +514,10 @@ void Controller::rule(const Inputs& in, Orders& next, Requests& requests) {
   phase_ = in_force ? "leading" : "waiting for the commit quorum to be in force";
   next.admit_walsenders = admitted_;
   next.lift_fence = admitted_;
-  if (admitted_) promote_learners(in, requests);
+  // A process that never says that it has loaded the quorum must not cost the cluster its writer.
+  if (!admitted_) return give_way_when_late(in, requests);
+  gave_way_ = 0;
+  promote_learners(in, requests);
 }
 
 // --- rule 8

@@ -123,6 +123,7 @@ class Controller {
   std::optional<std::uint64_t> proposed_tick_;       // Promotion proposed
   std::optional<std::uint64_t> proposed_done_tick_;  // PromotionDone proposed
   std::optional<std::uint64_t> handover_tick_;  // leadership handed over, without success so far
+  bool ruling_ = false;                         // promoted, and a primary on that timeline
   bool admitted_ = false;  // quorum was in force once: walsenders admitted, fence lifted
   std::uint64_t quorum_generation_ = 0;  // never goes back while this controller lives
   bool quorum_is_of_term_ = false;

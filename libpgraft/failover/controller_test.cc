@@ -616,6 +616,24 @@ TEST(Fence, IsLiftedOnlyWithTheQuorumInForceAndAdmittedWithIt) {
   EXPECT_TRUE(desk.orders().lift_fence);
 }
 
+// A process that stands still never says that it has loaded the quorum.
+TEST(Fence, ALeaderThatCanNotOpenItGivesWay) {
+  Desk desk;
+  desk.lead();
+  desk.hears(2, {1, 100});
+  desk.commit(*desk.run().propose_promotion);
+  desk.run();
+  desk.become_primary(2);
+  desk.promotions.done_of_term = desk.run().propose_done;
+  desk.obeys = false;
+  const int patience = config().patience * config().election_ticks;
+  EXPECT_FALSE(desk.after(patience).step_down);
+  desk.database.orders_seen = desk.orders().seq;
+  const Requests late = desk.after(2);
+  EXPECT_TRUE(late.step_down);
+  EXPECT_GT(late.hold_off_ticks, 0);
+}
+
 TEST(Fence, ClosesWithTheLeadership) {
   Desk desk;
   ASSERT_NO_FATAL_FAILURE(desk.rule());

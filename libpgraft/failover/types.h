@@ -162,8 +162,8 @@ struct Orders {
       quorum_voters;     // commit quorum: a majority of these, this node counted by its own flush
   Timeline promote = 0;  // signal the promotion to exactly this timeline (rule 5)
   Restart restart = Restart::kNone;
-  Position rewind_target;  // with kRewind and kClone: what the leader's WAL had at least reached;
-                           // abstain until past it
+  Position rewind_target;    // with kRewind and kClone: what the leader's WAL had at least reached;
+                             // abstain until past it
   NodeId rewind_source = 0;  // with them: the leader
   std::string reason;        // for logs: why this differs from the orders before
   bool operator==(const Orders&) const = default;

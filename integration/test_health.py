@@ -1,0 +1,115 @@
+"""Rule 11: a leader is a healthy database. What stands still, fills up or runs out; who leads."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from helpers import (
+    FAILOVER_SECONDS,
+    REJOIN_SECONDS,
+    assert_nothing_lost,
+    more_rows,
+    start_writer,
+    table_of,
+)
+from pgraft import processes
+from pgraft.local_cluster import LocalCluster
+from pgraft.local_node import LocalNode
+
+HEALTH_SECONDS = 60.0  # until a leader that stands still is replaced; it gives up after about 6
+
+
+def server_process(node: LocalNode, title: str) -> int:
+    """A process of a node's server by the title that `ps` shows."""
+    for pid in node.tree():
+        with contextlib.suppress(OSError):
+            if title in Path(f"/proc/{pid}/cmdline").read_text():
+                return pid
+    raise LookupError(f"node {node.id} has no process {title!r}")
+
+
+@contextlib.contextmanager
+def stopped(*pids: int) -> Iterator[None]:
+    processes.send(pids, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        processes.send(pids, signal.SIGCONT)
+
+
+def postmaster_of(node: LocalNode) -> int:
+    pid = node.postmaster()
+    assert pid is not None
+    return pid
+
+
+# --- processes that stand still ---
+
+
+@pytest.mark.parametrize("who", ["postmaster", "pgraft consensus"])
+def test_a_leader_of_which_a_vital_process_stands_still_is_replaced(
+    cluster: LocalCluster, who: str
+) -> None:
+    writer = start_writer(cluster)
+    leader = cluster.leader()
+    pid = postmaster_of(leader) if who == "postmaster" else server_process(leader, who)
+    with stopped(pid):
+        cluster.leader(HEALTH_SECONDS, exclude=[leader.id])
+        more_rows(writer)
+    cluster.wait_for_standby(leader.id, REJOIN_SECONDS)
+    assert_nothing_lost(cluster, writer.stop())
+
+
+def test_a_leader_goes_on_without_its_checkpointer_and_walwriter(cluster: LocalCluster) -> None:
+    """Commits need neither; and when it is replaced, the stopped ones don't hold up its return."""
+    writer = start_writer(cluster)
+    leader = cluster.leader()
+    with stopped(server_process(leader, "checkpointer"), server_process(leader, "walwriter")):
+        more_rows(writer, 500)
+        assert cluster.leader().id == leader.id
+        with cluster.connect() as connection:
+            connection.execute("SELECT pgraft_transfer_leadership()")
+        cluster.leader(FAILOVER_SECONDS, exclude=[leader.id])
+        cluster.wait_for_standby(leader.id, REJOIN_SECONDS)
+    more_rows(writer)
+    assert_nothing_lost(cluster, writer.stop())
+
+
+# --- what runs out ---
+
+
+def test_a_failover_needs_no_free_connection(cluster: LocalCluster) -> None:
+    writer = start_writer(cluster)
+    leader = cluster.leader()
+    successors = [node for node in cluster.nodes.values() if node is not leader]
+    with contextlib.ExitStack() as stack:
+        for node in successors:
+            with contextlib.suppress(psycopg.OperationalError):
+                while True:
+                    stack.enter_context(cluster.connect(node.id))
+        leader.kill()
+        cluster.leader(FAILOVER_SECONDS, exclude=[leader.id])
+    more_rows(writer)
+    leader.start()
+    assert_nothing_lost(cluster, writer.stop())
+
+
+def test_a_failover_needs_no_free_lock(cluster: LocalCluster) -> None:
+    table_of(cluster)
+    writer = start_writer(cluster)
+    leader = cluster.leader()
+    with contextlib.suppress(psycopg.Error), cluster.connect(leader.id) as hog:
+        hog.execute("BEGIN")
+        with pytest.raises(psycopg.errors.OutOfMemory):
+            hog.execute("SELECT pg_advisory_xact_lock_shared(i) FROM generate_series(1, 1e6) AS i")
+        assert cluster.leader().id == leader.id
+        leader.kill()
+        cluster.leader(FAILOVER_SECONDS, exclude=[leader.id])
+    more_rows(writer)
+    leader.start()
+    assert_nothing_lost(cluster, writer.stop())
