@@ -32,6 +32,7 @@ from psycopg.conninfo import make_conninfo
 from pgraft import status as cluster_status
 from pgraft.config import NodeSettings
 from pgraft.errors import SetupError, WaitTimeout
+from pgraft.links import Links
 from pgraft.local_node import LocalNode
 from pgraft.netns import Network
 from pgraft.owner import Owner
@@ -86,6 +87,7 @@ class LocalCluster:
         base_dir: str | Path | None = None,
         *,
         namespaces: bool = False,
+        links: bool = False,
         settings: Mapping[str, str] | None = None,
         bindir: Path | None = None,
         keep: bool = False,
@@ -97,6 +99,8 @@ class LocalCluster:
             nodes: How many servers.
             base_dir: Where their directories go; default: a new one that is removed at the end.
             namespaces: Give each node its own network, so that it can be cut off; needs root.
+            links: Lead what members send each other through `links`, where it can be slowed down;
+                needs namespaces.
             settings: Further settings of every node, as they stand in a configuration file.
             bindir: PostgreSQL's programs.
             keep: Leave the directories.
@@ -104,6 +108,8 @@ class LocalCluster:
         """
         if nodes < 1:
             raise SetupError("a cluster needs at least one node")
+        if links and not namespaces:
+            raise SetupError("links need LocalCluster(namespaces=True)")
         self._postgres = Postgres.find(bindir=bindir)
         self._owner = Owner.for_new_directory()
         self._settings = {**_SETTINGS, **(settings or {})}
@@ -123,6 +129,14 @@ class LocalCluster:
         self._ports = _FreePorts()
         for node_id in range(1, nodes + 1):
             self._add(node_id)
+        self.links: Links | None = None
+        if links and self.network is not None:
+            ports = {node.id: (node.port, node.settings.raft_port) for node in self.nodes.values()}
+            try:
+                self.links = Links(self.network, ports)
+            except BaseException:
+                self.close()
+                raise
 
     # --- life cycle ---
 
@@ -177,6 +191,9 @@ class LocalCluster:
         atexit.unregister(self.close)
         for node in self.nodes.values():
             node.close()
+        if self.links is not None:
+            self.links.close()
+            self.links = None
         if self.network is not None:
             self.network.close()
             self.network = None
@@ -276,6 +293,9 @@ class LocalCluster:
 
         def add() -> bool:
             leader = self.leader(timeout)
+            answer = self.status()[leader.id]
+            if answer is not None and answer.leads and answer.member(node_id) is not None:
+                return True  # by an attempt whose answer was lost
             with self.connect(leader.id) as connection:
                 connection.execute(
                     "SELECT pgraft_add_node(%s, %s, %s)",
@@ -284,6 +304,20 @@ class LocalCluster:
             return True
 
         wait_for(add, timeout, f"node {node_id} to be added")
+
+    def remove_from_cluster(self, node_id: int, timeout: float = 60.0) -> None:
+        """Asks the leader to remove a member; returns when it knows of no such member any more."""
+
+        def remove() -> bool:
+            leader = self.leader(timeout)
+            answer = self.status()[leader.id]
+            if answer is not None and answer.leads and answer.member(node_id) is None:
+                return True
+            with self.connect(leader.id) as connection:
+                connection.execute("SELECT pgraft_remove_node(%s)", [node_id])
+            return False
+
+        wait_for(remove, timeout, f"node {node_id} to be removed")
 
     def kill(self, node_id: int, what: str = "postmaster") -> None:
         """Kill -9 of a node's server and its supervisor. See `LocalNode.kill`."""
@@ -314,8 +348,25 @@ class LocalCluster:
         for node_id in node_ids:
             self._need_network().cut(node_id)
 
+    def block(self, sender: int, receiver: int) -> None:
+        """Lets what one node sends to another vanish, in that direction alone.
+
+        Args:
+            sender: A node, or `netns.CLIENTS` for the clients.
+            receiver: The same.
+
+        Raises:
+            SetupError: The cluster has no namespaces.
+        """
+        self._need_network().block(sender, receiver)
+
+    def separate(self, one: int, other: int) -> None:
+        """Blocks both directions between two nodes (or a node and `netns.CLIENTS`)."""
+        self.block(one, other)
+        self.block(other, one)
+
     def heal(self, *node_ids: int) -> None:
-        """Connects nodes again; all without arguments."""
+        """Connects nodes again and ends blocks to and from them; all without arguments."""
         for node_id in node_ids or tuple(self.nodes):
             self._need_network().heal(node_id)
 
@@ -431,12 +482,31 @@ class LocalCluster:
             **arguments,
         )
 
-    def dsn(self, *, read_write: bool = True, connect_timeout: int = 2) -> str:
-        """A connection string with all nodes, from which libpq picks the leader (or any)."""
+    def dsn(
+        self, *, read_write: bool = True, connect_timeout: int = 2, tcp: bool | None = None
+    ) -> str:
+        """A connection string with all nodes, from which libpq picks the leader (or any).
+
+        Args:
+            read_write: The leader.
+            connect_timeout: Seconds for each node.
+            tcp: Through the network. With namespaces the default are the Unix-domain sockets,
+                which no cut reaches; TCP then needs a thread that has called `network.enter`.
+        """
         nodes = self.nodes.values()
+        if tcp is None:
+            tcp = self.network is None
+        # A server that is cut off never closes a connection: the client has to find out.
+        noticing = {
+            "keepalives_idle": 1,
+            "keepalives_interval": 1,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 3000,
+        }
         return make_conninfo(
             "",
-            host=",".join(str(n.socket_dir) if self.network else n.host for n in nodes),
+            **(noticing if tcp and self.network else {}),
+            host=",".join(n.host if tcp else str(n.socket_dir) for n in nodes),
             port=",".join(str(n.port) for n in nodes),
             user=self._owner.name,
             dbname="postgres",

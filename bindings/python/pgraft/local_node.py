@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -131,6 +132,22 @@ class LocalNode:
         postmaster = self.postmaster()
         if postmaster:
             processes.send([postmaster], signal.SIGKILL)
+
+    def kill_supervisor(self) -> None:
+        """Kill -9 of the supervisor, which takes the server with it; both stay down."""
+        if self.process is None:
+            return
+        tree = self.tree()
+        processes.send([self.process.pid], signal.SIGKILL)
+        self.process.wait()
+        self._forget(tree)
+
+    def wipe(self) -> None:
+        """Removes the data and the Raft state of a node that is down; its log stays."""
+        self._end_left()
+        for path in self.log_file.parent.iterdir():
+            if path != self.log_file:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def pause(self) -> None:
         """Stops all its processes where they are: a machine that hangs."""

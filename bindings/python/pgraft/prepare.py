@@ -214,6 +214,7 @@ class _Rejoin:
             )
             rewind.refuse_unfinished_promotion(self.postgres, control)
             source.checkpoint()
+            source.check_writable()
             timeline = source.position().timeline
             rewind.keep_wal(
                 self.owner, self.paths, control, source.history(timeline), timeline, self.log

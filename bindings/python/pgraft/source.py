@@ -63,6 +63,21 @@ class Source:
                 f"not on {self.promoted_timeline}, to which it was promoted"
             )
 
+    def check_writable(self) -> None:
+        """It must accept writes before a rewind begins.
+
+        A leader without a lease ends the sessions begun meanwhile once it has one again. The one of
+        pg_rewind would be among them, and a rewind that breaks off leaves nothing but a clone.
+
+        Raises:
+            NoLeader: It accepts none at the moment.
+            psycopg.Error: It can't be asked.
+        """
+        with self.connect() as connection:
+            row = connection.execute("SHOW default_transaction_read_only").fetchone()
+        if row != ("off",):
+            raise NoLeader(f"node {self.node_id} does not accept writes at the moment")
+
     def position(self) -> Position:
         """Where its WAL ends now, flushed: all that was acknowledged until now is before that.
 

@@ -177,6 +177,32 @@ def test_a_node_without_the_wal_for_a_rewind_is_cloned(pair: Pair) -> None:
     pair.check_whole()
 
 
+def test_a_rewind_waits_until_the_leader_accepts_writes(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its session would be ended when a leader that had lost its lease gets one again."""
+    name = "default_transaction_read_only"
+
+    def let_it_be(setting: str) -> None:
+        pair.new.query(f"ALTER SYSTEM SET {name} = {setting}")
+        pair.new.query("SELECT pg_reload_conf()")
+        wait_for(lambda: pair.new.query(f"SHOW {name}") == [(setting,)], 60, f"{name} {setting}")
+
+    calls = []
+
+    def find_source(*_: Any) -> Source:
+        calls.append(pair.new.query(f"SHOW {name}"))
+        if len(calls) == 2:
+            let_it_be("off")
+        return pair.source()
+
+    monkeypatch.setattr(prepare_module, "find_source", find_source)
+    let_it_be("on")
+    assert pair.prepare() is Outcome.REWOUND
+    assert calls == [[("on",)], [("on",)]]
+    pair.check_whole()
+
+
 def test_a_rewound_node_whose_wal_the_source_has_removed_is_cloned(pair: Pair) -> None:
     real = rewind.run_pg_rewind
 
