@@ -514,7 +514,8 @@ void Controller::rule(const Inputs& in, Orders& next, Requests& requests) {
   phase_ = in_force ? "leading" : "waiting for the commit quorum to be in force";
   next.admit_walsenders = admitted_;
   next.lift_fence = admitted_;
-  // A process that never says that it has loaded the quorum must not cost the cluster its writer.
+  // rule 11: a process that never says that it has loaded the quorum must not cost the cluster its
+  // writer.
   if (!admitted_) return give_way_when_late(in, requests);
   gave_way_ = 0;
   promote_learners(in, requests);

@@ -283,6 +283,8 @@ void add_switches(py::module_& m) {
       {"vote_with_configuration", &Switches::vote_with_configuration},
       {"read_quorum", &Switches::read_quorum},
       {"read_after_own_commit", &Switches::read_after_own_commit},
+      {"transfer_ends_lease", &Switches::transfer_ends_lease},
+      {"lease_binds_voters", &Switches::lease_binds_voters},
   };
   py::class_<Switches> c(m, "Switches", "Rules that a negative control switches off; tests only.");
   c.def(py::init([kRules](const py::kwargs& rules) {

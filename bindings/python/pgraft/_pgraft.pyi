@@ -760,6 +760,8 @@ class Switches:
         vote_with_configuration: A node without a configuration does not vote.
         read_quorum: Reads are answered after a round of heartbeats.
         read_after_own_commit: ... and after the first commit of the leader's term.
+        transfer_ends_lease: Thesis 6.4.1: no lease in a term with a transfer order.
+        lease_binds_voters: ... and no vote inside a lease, also after a restart.
     """
 
     __match_args__ = (
@@ -774,6 +776,8 @@ class Switches:
         "vote_with_configuration",
         "read_quorum",
         "read_after_own_commit",
+        "transfer_ends_lease",
+        "lease_binds_voters",
     )
     def __init__(
         self,
@@ -789,6 +793,8 @@ class Switches:
         vote_with_configuration: bool = True,
         read_quorum: bool = True,
         read_after_own_commit: bool = True,
+        transfer_ends_lease: bool = True,
+        lease_binds_voters: bool = True,
     ) -> None: ...
     @property
     def one_vote_a_term(self) -> bool: ...
@@ -812,6 +818,10 @@ class Switches:
     def read_quorum(self) -> bool: ...
     @property
     def read_after_own_commit(self) -> bool: ...
+    @property
+    def transfer_ends_lease(self) -> bool: ...
+    @property
+    def lease_binds_voters(self) -> bool: ...
     def replace(self, **changes: Any) -> Self: ...
     def __eq__(self, other: object, /) -> bool: ...
 
