@@ -16,9 +16,18 @@ SEGMENT = 16 << 20
 @pytest.fixture
 def lean() -> Iterator[LocalCluster]:
     """Three nodes that keep no WAL but what their slots ask for."""
-    settings = {**SETTINGS, "wal_keep_size": "0", "min_wal_size": "32MB", "max_wal_size": "64MB"}
+    settings = {**SETTINGS, "min_wal_size": "32MB", "max_wal_size": "64MB"}
     with LocalCluster(3, settings=settings) as cluster:
+        # Not from the start: a base backup begins before it has a slot of its own.
+        set_everywhere(cluster, "wal_keep_size", "0")
         yield cluster
+
+
+def set_everywhere(cluster: LocalCluster, setting: str, value: str) -> None:
+    for node_id in cluster.nodes:
+        with cluster.connect(node_id) as connection:
+            connection.execute(f"ALTER SYSTEM SET {setting} = '{value}'".encode())
+            connection.execute("SELECT pg_reload_conf()")
 
 
 def slots(cluster: LocalCluster, node_id: int) -> dict[str, int]:
@@ -109,10 +118,7 @@ def test_what_a_dead_member_holds_back_is_bounded(lean: LocalCluster) -> None:
     away = next(node for node in lean.nodes.values() if node is not leader)
     name = f"pgraft_{away.id}"
     wait_for(lambda: name in slots(lean, leader.id), 30, "the slot")
-    for node in lean.nodes.values():
-        with lean.connect(node.id) as connection:
-            connection.execute(f"ALTER SYSTEM SET max_slot_wal_keep_size = '{2 * SEGMENT >> 20}MB'")
-            connection.execute("SELECT pg_reload_conf()")
+    set_everywhere(lean, "max_slot_wal_keep_size", f"{2 * SEGMENT >> 20}MB")
     marked = mark(away)
     away.kill()
 
