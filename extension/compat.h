@@ -10,6 +10,12 @@
 #include "postmaster/autovacuum.h"
 #include "replication/walreceiver.h"
 #include "replication/walsender_private.h"
+#if PG_VERSION_NUM >= 160000
+#include "utils/guc_hooks.h"
+#endif
+#if PG_VERSION_NUM >= 180000
+#include "storage/proc.h"
+#endif
 #include "utils/guc_tables.h"
 
 #if PG_VERSION_NUM < 150000
@@ -59,6 +65,24 @@
 #define PGRAFT_IS_HANDLER(installed, expected) ((installed) != SIG_IGN && (installed) != SIG_DFL)
 #else
 #define PGRAFT_IS_HANDLER(installed, expected) ((installed) == (expected))
+#endif
+
+/* 18: the walreceiver is known by its number in the array of processes. The caller holds WalRcv->mutex. NULL: there is none. */
+static inline struct Latch *
+pgraft_walreceiver_latch(void)
+{
+#if PG_VERSION_NUM >= 180000
+	return WalRcv->procno == INVALID_PROC_NUMBER ? NULL : &GetPGProcByNumber(WalRcv->procno)->procLatch;
+#else
+	return WalRcv->latch;
+#endif
+}
+
+/* 17: sets belong to resource owners; one of none lives as long as the process. */
+#if PG_VERSION_NUM >= 170000
+#define PGRAFT_CREATE_WAIT_EVENT_SET(count) CreateWaitEventSet(NULL, count)
+#else
+#define PGRAFT_CREATE_WAIT_EVENT_SET(count) CreateWaitEventSet(TopMemoryContext, count)
 #endif
 
 /* Replication slots: 16 gave invalidation a cause, 17 slots that are synchronised, 18 errors for what is invalid. */

@@ -374,7 +374,7 @@ set_walreceiver_latch(void)
 	Latch	   *latch;
 
 	SpinLockAcquire(&WalRcv->mutex);
-	latch = WalRcv->latch;
+	latch = pgraft_walreceiver_latch();
 	SpinLockRelease(&WalRcv->mutex);
 	if (latch != NULL)
 		SetLatch(latch);

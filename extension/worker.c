@@ -30,6 +30,8 @@
 #include "utils/ps_status.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
+
 #define MAX_RETRY_DELAY_MS 5000
 #define STUCK_MS 5000
 #define GOOD_START_MS 30000		/* a worker that has run this long starts without delay the next time */
@@ -545,7 +547,7 @@ wait_ms(void)
 static WaitEventSet *
 create_wait_set(void)
 {
-	WaitEventSet *set = CreateWaitEventSet(TopMemoryContext, 3);
+	WaitEventSet *set = PGRAFT_CREATE_WAIT_EVENT_SET(3);
 
 	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(set, WL_POSTMASTER_DEATH, PGINVALID_SOCKET, NULL, NULL);
