@@ -214,6 +214,8 @@ struct PgraftEngine final : public node::DatabaseHost {
     return now < tick_ns || now - tick_ns < hung_ns_;
   }
 
+  bool accepts_writes() override { return pgraft_writes_allowed(guard_); }
+
   void failed(const Status& status) override {
     {
       std::lock_guard lock(mutex_);

@@ -53,6 +53,9 @@ class DatabaseHost : public Host {
   // Is the database side alive (it ticks and passes its health check)? A leader whose database is
   // not steps down (rule 11).
   virtual bool healthy() = 0;
+  // Does a session that begins now find the fence lifted, and the lease alive? Until then status()
+  // does not say `writable`: one that began behind the fence would be ended.
+  virtual bool accepts_writes() { return true; }
   // The node can't go on (disk failure, corruption); it has stopped itself.
   virtual void failed(const Status& status) = 0;
 };

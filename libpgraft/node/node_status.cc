@@ -109,7 +109,8 @@ void NodeImpl::publish_status() {
   now.term = raft.hard.term;
   now.leader_id = raft.soft.leader;
   now.writable = host_ != nullptr && failed_ && leads &&
-                 replica_->controller().is_writable_leader() && lease_remaining().count() > 0;
+                 replica_->controller().is_writable_leader() && host_->accepts_writes() &&
+                 lease_remaining().count() > 0;
   now.commit_index = raft.hard.commit;
   now.applied_index = replica_->machine().applied_index();
   now.last_index = raft.last_index;
