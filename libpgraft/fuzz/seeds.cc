@@ -138,6 +138,7 @@ transport::ClusterStatus full_status() {
   s.promoted_timeline = 2;
   s.members = {{full_member(), true, false, true, 9, 0x3000060, wal_status()},
                {largest_member(), false, true, false, kMost, kMost, {}}};
+  s.promotions = {{1, 1, 1, 0}, {kMost, kMost, 0xffffffff, kMost}};
   return s;
 }
 

@@ -125,6 +125,12 @@ void NodeImpl::publish_status() {
   if (const auto* done = replica_->machine().latest_done()) {
     now.promoted_timeline = done->promotion.timeline;
   }
+  for (const auto& record : replica_->machine().promotions()) {
+    if (!record.done) continue;
+    const failover::Promotion& p = record.promotion;
+    const failover::Lsn start = record.history.empty() ? 0 : record.history.back().end;
+    now.promotions.push_back({p.term, p.node, p.timeline, start});
+  }
   for (const auto& [id, member] : replica_->machine().members()) {
     transport::MemberStatus m;
     m.member = member;

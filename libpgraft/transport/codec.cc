@@ -18,6 +18,7 @@ constexpr std::size_t kMaxMembersInStatus = 1024;
 constexpr std::size_t kMinEntryBytes = 8 + 8 + 1 + 4;
 constexpr std::size_t kMinMessageBytes = 92;
 constexpr std::size_t kMinMemberStatusBytes = 51;
+constexpr std::size_t kPromotionStatusBytes = 8 + 8 + 4 + 8;
 
 // Encoder and Decoder have the same methods, so that one function per type (below) describes both
 // directions.
@@ -244,6 +245,14 @@ void member_status_fields(C& c, T& status) {
 }
 
 template <class C, class T>
+void promotion_status_fields(C& c, T& promotion) {
+  c.number(promotion.term);
+  c.number(promotion.node);
+  c.number(promotion.timeline);
+  c.number(promotion.switch_lsn);
+}
+
+template <class C, class T>
 void status_fields(C& c, T& status) {
   identity_fields(c, status.identity);
   c.text(status.state, kMaxTextBytes);
@@ -264,6 +273,8 @@ void status_fields(C& c, T& status) {
   c.number(status.promoted_timeline);
   c.list(status.members, kMaxMembersInStatus, kMinMemberStatusBytes,
          [&](auto& member) { member_status_fields(c, member); });
+  c.list(status.promotions, state::kKeptPromotions, kPromotionStatusBytes,
+         [&](auto& promotion) { promotion_status_fields(c, promotion); });
 }
 
 template <class C, class T>

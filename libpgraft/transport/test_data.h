@@ -43,6 +43,7 @@ inline ClusterStatus some_status() {
   s.promoted_timeline = 11;
   s.members = {{some_member(1), true, false, true, 12, 13, some_wal_status()},
                {some_member(2), false, true, false, 14, 15, {}}};
+  s.promotions = {{16, 17, 18, 19}, {20, 21, 22, 23}};
   return s;
 }
 
@@ -135,6 +136,7 @@ inline void expect_same(const ClusterStatus& a, const ClusterStatus& b) {
     EXPECT_EQ(a.members[i].flush_lsn, b.members[i].flush_lsn);
     EXPECT_EQ(a.members[i].wal, b.members[i].wal);
   }
+  EXPECT_EQ(a.promotions, b.promotions);
 }
 
 }  // namespace pgraft::transport::test

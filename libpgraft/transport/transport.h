@@ -63,6 +63,14 @@ struct MemberStatus {
   std::uint64_t flush_lsn = 0;    // leader's view: its live walsender's; 0 none
   failover::WalStatus wal;        // as it told last; from 0: not heard of
 };
+// A completed promotion, as the replicated state has it.
+struct PromotionStatus {
+  std::uint64_t term = 0;
+  raft::NodeId node = 0;
+  std::uint32_t timeline = 0;
+  std::uint64_t switch_lsn = 0;  // where the timeline begins; 0: it has no ancestor
+  bool operator==(const PromotionStatus&) const = default;
+};
 struct ClusterStatus {
   Identity identity;
   std::string state;  // "uninitialized", "follower", "pre_candidate", "candidate", "leader",
@@ -79,6 +87,7 @@ struct ClusterStatus {
   std::uint64_t messages_processed = 0, heartbeats_sent = 0, elections_triggered = 0;
   std::uint32_t promoted_timeline = 0;  // of the newest completed promotion it knows
   std::vector<MemberStatus> members;
+  std::vector<PromotionStatus> promotions;  // newest last, at most state::kKeptPromotions
 };
 
 struct Config {

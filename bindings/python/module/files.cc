@@ -171,6 +171,12 @@ void add_files(py::module_& m) {
       [](const Path& dir) { check(unlocked([&] { return node::remove_rejoin(dir); })); },
       py::arg("data_dir"));
   m.def(
+      "request_rejoin",
+      [](const Path& dir, const RejoinFile& wanted) {
+        check(unlocked([&] { return node::request_rejoin(dir, wanted); }));
+      },
+      py::arg("data_dir"), py::arg("wanted"));
+  m.def(
       "read_timelines",
       [](const Path& dir) { return unwrap(unlocked([&] { return node::read_timelines(dir); })); },
       py::arg("data_dir"));

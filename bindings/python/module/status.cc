@@ -45,6 +45,15 @@ py::dict to_dict(const transport::MemberStatus& s) {
   return d;
 }
 
+py::dict to_dict(const transport::PromotionStatus& s) {
+  py::dict d;
+  d["term"] = s.term;
+  d["node_id"] = s.node;
+  d["timeline"] = s.timeline;
+  d["switch_lsn"] = s.switch_lsn;
+  return d;
+}
+
 }  // namespace
 
 py::dict to_dict(const state::Member& m) {
@@ -81,6 +90,11 @@ py::dict to_dict(const transport::ClusterStatus& s) {
   py::list members;
   for (const transport::MemberStatus& member : s.members) members.append(to_dict(member));
   d["members"] = members;
+  py::list promotions;
+  for (const transport::PromotionStatus& promotion : s.promotions) {
+    promotions.append(to_dict(promotion));
+  }
+  d["promotions"] = promotions;
   return d;
 }
 

@@ -101,6 +101,14 @@ class MemberStatusDict(TypedDict):
     flush_lsn: int
     wal: WalStatusDict | None
 
+class PromotionDict(TypedDict):
+    """A completed promotion; `switch_lsn`: where its timeline begins."""
+
+    term: int
+    node_id: int
+    timeline: int
+    switch_lsn: int
+
 class ClusterStatusDict(TypedDict):
     """One node's view of its cluster."""
 
@@ -122,6 +130,7 @@ class ClusterStatusDict(TypedDict):
     elections_triggered: int
     promoted_timeline: int
     members: list[MemberStatusDict]
+    promotions: list[PromotionDict]
 
 class RejoinState(Enum):
     """How far a rejoin is."""
@@ -210,6 +219,7 @@ def write_binding(pgdata: str, file: BindingFile) -> None: ...
 def read_rejoin(data_dir: str) -> RejoinFile: ...
 def write_rejoin(data_dir: str, file: RejoinFile) -> None: ...
 def remove_rejoin(data_dir: str) -> None: ...
+def request_rejoin(data_dir: str, wanted: RejoinFile) -> None: ...
 def read_timelines(data_dir: str) -> TimelinesFile: ...
 def write_timelines(data_dir: str, file: TimelinesFile) -> None: ...
 def read_members(data_dir: str) -> list[Member]: ...

@@ -167,15 +167,24 @@ def with_include(server_conf: str, paths: NodePaths) -> str:
 
 def without_node_local(auto_conf: str, dropped: Iterable[str] = ()) -> str:
     """postgresql.auto.conf of another node, without what would be wrong on this one."""
-    drop = _NODE_LOCAL | set(dropped)
+    drop = set(dropped)
     kept = []
     for line in auto_conf.splitlines():
         found = _SETTING.match(line)
         name = found.group(1).lower() if found else ""
-        if name in drop or name.startswith(("pgraft.", "recovery_target")):
+        if name in drop or _is_node_local(name):
             continue
         kept.append(line)
     return "\n".join(kept) + "\n" if kept else ""
+
+
+def node_local_settings(auto_conf: str) -> list[str]:
+    """What a file sets though it belongs into node.conf."""
+    return [name for name in parse_settings(auto_conf) if _is_node_local(name)]
+
+
+def _is_node_local(name: str) -> bool:
+    return name in _NODE_LOCAL or name.startswith(("pgraft.", "recovery_target"))
 
 
 def parse_settings(text: str) -> dict[str, str]:

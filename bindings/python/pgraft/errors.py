@@ -6,9 +6,57 @@ the compiled module under its own names; both kinds derive from `pgraft.Error`.
 
 from __future__ import annotations
 
+import enum
+
 from pgraft._pgraft import Error
 
-__all__ = ["Error", "NoLeader", "ProgramError", "SetupError", "StopRequested", "WaitTimeout"]
+__all__ = [
+    "EXIT_MEANINGS",
+    "CommandError",
+    "Error",
+    "Exit",
+    "NoLeader",
+    "ProgramError",
+    "SetupError",
+    "StopRequested",
+    "WaitTimeout",
+]
+
+
+class Exit(enum.IntEnum):
+    """Exit statuses of the command line."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    NO_LEADER = 3
+    UNKNOWN = 4
+
+
+EXIT_MEANINGS = {
+    Exit.DONE: "done, or all is well",
+    Exit.FAILED: "it failed, and the message says what to do (status: nobody leads; check: "
+    "warnings)",
+    Exit.USAGE: "the command line is wrong (check: something critical)",
+    Exit.NO_LEADER: "nobody answers, or no member leads and accepts writes",
+    Exit.UNKNOWN: "the outcome is unknown, so look before trying again",
+}
+
+
+class CommandError(Error):
+    """A command can't go on."""
+
+    def __init__(self, message: str, hint: str = "", status: Exit = Exit.FAILED) -> None:
+        """Keeps what to show.
+
+        Args:
+            message: What is wrong, without a full stop.
+            hint: What to do next, as sentences.
+            status: Of the process.
+        """
+        self.hint = hint
+        self.status = status
+        super().__init__(message)
 
 
 class SetupError(Error):

@@ -101,13 +101,19 @@ def read_rejoin(paths: NodePaths) -> _pgraft.RejoinFile | None:
 
 def refuse_running_server(paths: NodePaths) -> None:
     """Raises SetupError when a server runs in the data directory."""
+    pid = running_server(paths)
+    if pid is not None:
+        raise SetupError(f'a server (process {pid}) runs in "{paths.pgdata}"; stop it first')
+
+
+def running_server(paths: NodePaths) -> int | None:
+    """Process id of the server that runs in the data directory; None: none does."""
     try:
         pid = int(paths.postmaster_pid.read_text().split("\n", 1)[0])
         where = os.readlink(f"/proc/{pid}/cwd")
     except (OSError, ValueError):
-        return
-    if where == str(paths.pgdata):
-        raise SetupError(f'a server (process {pid}) runs in "{paths.pgdata}"; stop it first')
+        return None
+    return pid if where == str(paths.pgdata) else None
 
 
 def _check(owner: Owner, paths: NodePaths, *, caught_up: bool, log: Log) -> None:

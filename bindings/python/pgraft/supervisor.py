@@ -4,7 +4,8 @@ An extension can't restart its own postmaster. When a member has to become a sta
 to be rewound, it stops its server, and this process starts it again. Server and supervisor live
 and die together: a supervisor that is killed takes its server with it (SIGQUIT through
 PR_SET_PDEATHSIG, which survives the change of user because it is set after it), since an
-unsupervised member could not come back.
+unsupervised member could not come back. Where something starts the supervisor again at once
+(systemd), the server is better left running, and the next supervisor adopts it: `keep_server`.
 
 The supervisor is a child subreaper: processes that a killed postmaster leaves behind become its
 children. They hold the old shared memory, so they are ended before the next start.
@@ -35,7 +36,8 @@ from pgraft.errors import Error, ProgramError, SetupError, StopRequested
 from pgraft.owner import Owner
 from pgraft.paths import NodePaths
 from pgraft.pg import Postgres
-from pgraft.prepare import Outcome, log_to_stderr, prepare
+from pgraft.prepare import Outcome, log_to_stderr, prepare, running_server
+from pgraft.service_manager import LogFormat, ServiceManager, log_as_json
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -59,6 +61,9 @@ class RunOptions:
     bindir: Path | None = None
     stop_on_eof: bool = False
     """Stop when standard input ends: whoever started this is gone."""
+    keep_server: bool = False
+    """A supervisor that is killed leaves its server running; the next one adopts it."""
+    log_format: LogFormat = LogFormat.TEXT
 
 
 class Supervisor:
@@ -75,7 +80,9 @@ class Supervisor:
         os.set_blocking(self._wake_write, False)
         os.set_blocking(self._wake_read, False)
         self._watch_stdin = options.stop_on_eof
-        self._log = log_to_stderr
+        self._adopted: int | None = None  # a server that this process did not start
+        self._log = log_as_json if options.log_format is LogFormat.JSON else log_to_stderr
+        self._manager = ServiceManager()
 
     def run(self) -> int:
         """Runs until asked to stop.
@@ -89,6 +96,8 @@ class Supervisor:
         read_node_conf(self._paths)
         with self._lock(), self._signals():
             set_child_subreaper()
+            # Ready to look after the server: a clone, and a recovery, may take hours.
+            self._manager.notify("READY=1")
             return self._loop()
 
     # --- the loop ---
@@ -99,16 +108,20 @@ class Supervisor:
         status = 0
         while not self._stop_signals:
             if delay:
-                self._log(f"starting again in {delay:.1f} s")
+                self._say(f"starting again in {delay:.1f} s")
                 self._wait_for_events(delay)
                 if self._stop_signals:
                     break
+            if (running := running_server(self._paths)) is not None:
+                self._watch_over(running)
+                continue
             try:
+                self._manager.notify("STATUS=preparing the data directory")
                 outcome = self._prepare()
             except StopRequested:
                 break
             except (Error, OSError) as error:
-                self._log(f"could not prepare the data directory: {error}")
+                self._say(f"could not prepare the data directory: {error}")
                 delay = _next_delay(delay)
                 status = 1
                 continue
@@ -155,9 +168,11 @@ class Supervisor:
                 stdout=out,
                 stderr=out,
                 start_new_session=True,  # a terminal's Ctrl-C is for the supervisor only
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - this process has one thread
+                # This process has one thread.
+                preexec_fn=None if self._options.keep_server else die_with_parent,  # noqa: PLW1509
                 **owner.popen_arguments(),
             )
+        self._manager.notify(f"STATUS=the server runs (process {self._server.pid})")
         try:
             if self._stop_signals:
                 self._forward_stop()
@@ -169,6 +184,33 @@ class Supervisor:
             self._server = None
             end_orphans(self._log)
 
+    def _watch_over(self, pid: int) -> None:
+        """Adopts a server that runs already, until it ends: it is no child, so it tells no status.
+
+        An earlier supervisor that was killed has left it, or is just taking it with it.
+        """
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        self._say(f"a server (process {pid}) runs already, watching over it")
+        self._adopted = pid
+        try:
+            if self._stop_signals:
+                self._forward_stop()
+            while not select.select([descriptor], [], [], 0)[0]:
+                self._wait_for_events(_HOUSEKEEPING_SECONDS, descriptor)
+                self._housekeeping()
+        finally:
+            self._adopted = None
+            os.close(descriptor)
+        self._log(f"the server (process {pid}) has stopped")
+
+    def _say(self, message: str) -> None:
+        """To the log and to the service manager."""
+        self._log(message)
+        self._manager.notify(f"STATUS={message}")
+
     def _housekeeping(self) -> None:
         """Once the node has caught up, what a rewind or clone put aside is not needed any more."""
         if not (self._paths.data_dir / "rejoin").exists():
@@ -179,9 +221,9 @@ class Supervisor:
 
     # --- signals ---
 
-    def _wait_for_events(self, seconds: float) -> None:
-        """Sleeps until a signal, the end of standard input, or `seconds` later."""
-        watched = [self._wake_read, *([0] if self._watch_stdin else [])]
+    def _wait_for_events(self, seconds: float, *descriptors: int) -> None:
+        """Sleeps until a signal, the end of standard input or of a process, or `seconds` later."""
+        watched = [self._wake_read, *descriptors, *([0] if self._watch_stdin else [])]
         ready, _, _ = select.select(watched, [], [], seconds)
         if 0 in ready and not os.read(0, 4096):
             self._watch_stdin = False
@@ -214,6 +256,7 @@ class Supervisor:
 
     def _request_stop(self) -> None:
         self._stop_signals += 1
+        self._manager.notify("STOPPING=1", "STATUS=stopping the server")
         self._forward_stop()
 
     def _on_hup(self, _number: int, _frame: FrameType | None) -> None:
@@ -226,6 +269,9 @@ class Supervisor:
     def _send(self, number: int) -> None:
         if self._server is not None and self._server.poll() is None:
             self._server.send_signal(number)
+        elif self._adopted is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._adopted, number)
 
     # --- one supervisor a node ---
 
@@ -254,7 +300,8 @@ def set_child_subreaper() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """For `preexec_fn`: SIGQUIT, an immediate stop for a server, when the parent is gone."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
 
 
@@ -310,4 +357,11 @@ def _describe(status: int) -> str:
     return f"exit status {status}" if status >= 0 else f"signal {-status}"
 
 
-__all__ = ["ProgramError", "RunOptions", "Supervisor", "children", "end_orphans"]
+__all__ = [
+    "ProgramError",
+    "RunOptions",
+    "Supervisor",
+    "children",
+    "die_with_parent",
+    "end_orphans",
+]

@@ -124,7 +124,7 @@ def test_every_focus_and_rule_that_is_listed_is_taken() -> None:
         assert sim.run_raft_seed(1, focus=focus).seed == 1
     for rule in sim.RULES:
         assert sim.run_raft_seed(1, rules_off=[rule]).replay.endswith(f"--rule-off {rule}")
-    # Leases count on clocks that run alike, and the simulator's do not: thesis_lease_test.cc has these.
+    # Leases count on clocks that run alike, the simulator's do not: see thesis_lease_test.cc.
     leases = {"transfer_ends_lease", "lease_binds_voters"}
     assert {*pgraft.Switches.__match_args__} - {*sim.RULES} == leases
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,9 @@ class Running:
         self.server = server
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *options: str) -> subprocess.Popen[bytes]:
+    def start(
+        self, *options: str, variables: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         log = open(self.server.log, "ab")  # noqa: SIM115 - the child's
         self.process = subprocess.Popen(
             [
@@ -35,7 +39,7 @@ class Running:
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
-            env={**os.environ, "PYTHONPATH": self.python_path()},
+            env={**os.environ, "PYTHONPATH": self.python_path(), **(variables or {})},
             start_new_session=True,
         )  # fmt: skip
         log.close()
@@ -128,6 +132,7 @@ def test_a_second_request_stops_at_once(running: Running) -> None:
     process = running.start()
     postmaster = running.wait_until_up()
     os.kill(postmaster, signal.SIGSTOP)  # so that the fast stop can't be over before
+    wait_for(lambda: _field(postmaster, "State").startswith("T"), 30, "it to stand still")
     process.send_signal(signal.SIGTERM)
     wait_for(lambda: _pending(postmaster, signal.SIGINT), 30, "the fast stop to be asked for")
     process.send_signal(signal.SIGTERM)
@@ -137,10 +142,13 @@ def test_a_second_request_stops_at_once(running: Running) -> None:
     assert "received immediate shutdown request" in running.log()
 
 
-def _pending(pid: int, number: signal.Signals) -> bool:
+def _field(pid: int, name: str) -> str:
     text = Path(f"/proc/{pid}/status").read_text()
-    mask = next(line for line in text.splitlines() if line.startswith("ShdPnd")).split()[1]
-    return bool(int(mask, 16) >> (number - 1) & 1)
+    return next(line.split(None, 1)[1] for line in text.splitlines() if line.startswith(name))
+
+
+def _pending(pid: int, number: signal.Signals) -> bool:
+    return bool(int(_field(pid, "ShdPnd"), 16) >> (number - 1) & 1)
 
 
 def test_sighup_is_passed_on(running: Running) -> None:
@@ -157,6 +165,60 @@ def test_a_killed_supervisor_takes_its_server_with_it(running: Running) -> None:
     process.kill()
     process.wait()
     wait_for(lambda: running.postmaster() is None, 60, "the server to stop")
+
+
+def test_a_kept_server_survives_its_supervisor_and_is_adopted(running: Running) -> None:
+    running.start("--keep-server").kill()
+    assert running.process is not None
+    running.process.wait()
+    second = running.start("--keep-server")
+    first = running.wait_until_up()
+    second.kill()
+    second.wait()
+    third = running.start("--keep-server")
+    adopted = f"a server (process {first}) runs already, watching over it"
+    wait_for(lambda: adopted in running.log(), 60, "the server to be adopted")
+    assert running.wait_until_up() == first
+    third.send_signal(signal.SIGHUP)
+    wait_for(lambda: "received SIGHUP" in running.log(), 30, "the reload")
+    os.kill(first, signal.SIGKILL)
+    last = running.wait_until_up(not_pid=first)
+    third.kill()
+    third.wait()
+    fourth = running.start("--keep-server")
+    adopted = f"a server (process {last}) runs already, watching over it"
+    wait_for(lambda: adopted in running.log(), 60, "the server to be adopted")
+    fourth.send_signal(signal.SIGTERM)
+    assert fourth.wait(60) == 0
+    assert running.postmaster() is None
+
+
+def test_the_service_manager_is_told(running: Running, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(60)
+        process = running.start(
+            "--log-format", "json", variables={"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        )
+        running.wait_until_up()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        told: list[str] = []
+        while "STOPPING=1" not in "".join(told):
+            told.append(manager.recv(4096).decode())
+    assert told[0] == "READY=1"
+    assert any(line.startswith("STATUS=the server runs (process ") for line in told)
+
+
+def test_its_own_lines_can_be_json(running: Running) -> None:
+    os.truncate(running.server.log, 0)
+    process = running.start("--log-format", "json")
+    first = running.wait_until_up()
+    os.kill(first, signal.SIGKILL)
+    running.wait_until_up(not_pid=first)
+    lines = [json.loads(line) for line in running.log().splitlines() if line.startswith("{")]
+    assert any("the server has stopped (signal 9)" in line["message"] for line in lines)
+    assert {line["pid"] for line in lines} == {process.pid}
 
 
 def test_it_stops_when_its_starter_is_gone(running: Running) -> None:

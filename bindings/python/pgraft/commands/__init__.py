@@ -1,0 +1,1 @@
+"""The commands of `pgraft`, a module for each topic; `pgraft.cli` puts them together."""

@@ -1,0 +1,51 @@
+"""Who runs a node: told by the file that its supervisor has open, without touching the lock."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+from pgraft.errors import SetupError
+from pgraft.paths import NodePaths
+from pgraft.run_lock import supervised_by, unsupervised
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> NodePaths:
+    paths = NodePaths.of(tmp_path / "data")
+    paths.data_dir.mkdir()
+    return paths
+
+
+def test_only_who_has_the_file_open_counts(node: NodePaths) -> None:
+    assert supervised_by(node.run_pid) is None
+    node.run_pid.write_text(f"{os.getpid()}\n")
+    assert supervised_by(node.run_pid) is None, "the number may be anybody's by now"
+    with open(node.run_pid):
+        assert supervised_by(node.run_pid) == os.getpid()
+    node.run_pid.write_text("nonsense")
+    assert supervised_by(node.run_pid) is None
+
+
+def test_looking_does_not_keep_a_supervisor_from_starting(node: NodePaths) -> None:
+    with open(node.run_pid, "w+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        assert supervised_by(node.run_pid) == os.getpid()
+        with pytest.raises(SetupError, match="stop it first"), unsupervised(node):
+            pass
+    with unsupervised(node), open(node.run_pid) as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with unsupervised(node):
+        pass
+
+
+def test_a_directory_that_is_none_is_said(tmp_path: Path) -> None:
+    with (
+        pytest.raises(SetupError, match="give the directories"),
+        unsupervised(NodePaths.of(tmp_path / "no")),
+    ):
+        pass
