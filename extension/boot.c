@@ -274,7 +274,8 @@ pgraft_boot(void)
 	if (check_identity())
 	{
 		clean_histories();
-		start_as_standby();
+		if (!(pgraft_rules_off & PGRAFT_OFF_STANDBY_START))
+			start_as_standby();
 	}
 	else
 		pgraft_store(&pgraft_shared->guard.standalone, 1);

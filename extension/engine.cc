@@ -116,8 +116,10 @@ struct PgraftEngine final : public node::DatabaseHost {
  public:
   explicit PgraftEngine(const PgraftEngineConfig& config)
       : guard_(config.guard),
+        acknowledged_(config.acknowledged),
         data_dir_(config.data_dir),
         started_ns_(pgraft_clock_ns()),
+        judges_health_(config.health_period_ms > 0),
         hung_ns_(std::max(kHungNsMin, kHungPeriods * 1'000'000u *
                                           static_cast<std::uint64_t>(config.health_period_ms))) {}
   PgraftEngine(const PgraftEngine&) = delete;
@@ -199,12 +201,25 @@ struct PgraftEngine final : public node::DatabaseHost {
         alive ? pgraft_clock_ns() + static_cast<std::uint64_t>(remaining.count()) * 1'000'000u : 0);
   }
 
+  void publish_contact(raft::Term term, std::chrono::milliseconds remaining) override {
+    std::lock_guard lock(mutex_);
+    const bool alive = remaining.count() > 0 && pgraft_load(&guard_->current_term) == term;
+    pgraft_store(
+        &guard_->contact_until_ns,
+        alive ? pgraft_clock_ns() + static_cast<std::uint64_t>(remaining.count()) * 1'000'000u : 0);
+  }
+
+  failover::Lsn acknowledged_lsn() override {
+    return acknowledged_ == nullptr ? 0 : pgraft_load(acknowledged_);
+  }
+
   void status_changed() override {
     retry_rejoin();
     notify();
   }
 
   bool healthy() override {
+    if (!judges_health_) return true;
     const std::uint64_t worker = std::max(pgraft_load(&guard_->worker_tick_ns), started_ns_);
     const std::uint64_t database = pgraft_load(&guard_->database_tick_ns);
     return is_recent(worker) && (database == 0 || is_recent(database));
@@ -267,6 +282,11 @@ struct PgraftEngine final : public node::DatabaseHost {
         return;
       case PGRAFT_CMD_REMOVE_NODE: node_->remove_node(command.node_id, done); return;
       case PGRAFT_CMD_TRANSFER: node_->transfer_leadership(command.node_id, done); return;
+      case PGRAFT_CMD_READ_BARRIER:
+        node_->database_barrier([this, id](const Status& status, failover::Position position) {
+          complete(id, status, position.lsn, position.timeline);
+        });
+        return;
     }
     complete(id, {Code::kInvalidArgument, "unknown command"}, 0);
   }
@@ -279,10 +299,12 @@ struct PgraftEngine final : public node::DatabaseHost {
     return true;
   }
 
-  void complete(std::uint64_t id, const Status& status, std::uint64_t value) {
+  void complete(std::uint64_t id, const Status& status, std::uint64_t value,
+                std::uint32_t timeline = 0) {
     PgraftCompletion completion{};
     completion.id = id;
     completion.value = value;
+    completion.timeline = timeline;
     set_error(&completion.error, status);
     {
       std::lock_guard lock(mutex_);
@@ -352,6 +374,7 @@ struct PgraftEngine final : public node::DatabaseHost {
     pgraft_store(&guard_->gate_term, 0);
     pgraft_store(&guard_->fence_term, 0);
     pgraft_store(&guard_->lease_until_ns, 0);
+    pgraft_store(&guard_->contact_until_ns, 0);
     pgraft_store(&guard_->admit_term, 0);
   }
 
@@ -481,8 +504,10 @@ struct PgraftEngine final : public node::DatabaseHost {
   }
 
   PgraftGuard* const guard_;
+  const std::uint64_t* const acknowledged_;
   const std::string data_dir_;
   const std::uint64_t started_ns_;
+  const bool judges_health_;
   const std::uint64_t hung_ns_;
   int event_fd_ = -1;
 

@@ -64,9 +64,10 @@ typedef struct PgraftEngineConfig
 	int heartbeat_interval_ms;
 	int election_timeout_ms;
 	int max_log_entries;
-	int health_period_ms;
+	int health_period_ms;          /* 0: rule 11 is left out, a negative control's */
 	int request_timeout_ms;        /* how long a request for a change waits for the other members */
 	PgraftGuard *guard;            /* in shared memory */
+	const uint64_t *acknowledged;  /* the quorum's LSN, written by walsenders; accessed as the guard's words are */
 } PgraftEngineConfig;
 
 typedef struct PgraftHistoryLine
@@ -132,7 +133,8 @@ typedef enum PgraftCommandType
 	PGRAFT_CMD_INIT = 1,
 	PGRAFT_CMD_ADD_NODE,           /* node_id (0: any), address, port: of the Raft port */
 	PGRAFT_CMD_REMOVE_NODE,        /* node_id */
-	PGRAFT_CMD_TRANSFER            /* node_id (0: the best one) */
+	PGRAFT_CMD_TRANSFER,           /* node_id (0: the best one) */
+	PGRAFT_CMD_READ_BARRIER        /* value and timeline: where the acknowledged WAL ends */
 } PgraftCommandType;
 
 typedef struct PgraftCommand
@@ -149,6 +151,7 @@ typedef struct PgraftCompletion
 	uint64_t id;
 	PgraftError error;             /* PGRAFT_OK: done */
 	uint64_t value;
+	uint32_t timeline;             /* of an LSN in `value` */
 } PgraftCompletion;
 
 typedef struct PgraftMemberStatus

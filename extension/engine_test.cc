@@ -53,6 +53,7 @@ class EngineTest : public ::testing::Test {
     config.health_period_ms = 100;
     config.request_timeout_ms = 10000;
     config.guard = &guard_;
+    config.acknowledged = &acknowledged_;
     PgraftError error{};
     engine_ = pgraft_engine_start(&config, &error);
     ASSERT_NE(engine_, nullptr) << error.message;
@@ -113,6 +114,7 @@ class EngineTest : public ::testing::Test {
 
   std::string root_, pgdata_, data_dir_;
   PgraftGuard guard_{};
+  std::uint64_t acknowledged_ = 0;
   PgraftEngine* engine_ = nullptr;
   PgraftOrders orders_{};
   std::unique_ptr<PgraftDatabaseView> view_;
@@ -150,6 +152,19 @@ TEST_F(EngineTest, InitMakesAWritableLeaderAndASecondOneIsRefused) {
   EXPECT_EQ(status.members_count, 1);
   EXPECT_EQ(run(PGRAFT_CMD_INIT).error.code, PGRAFT_FAILED_PRECONDITION);
   EXPECT_EQ(run(PGRAFT_CMD_REMOVE_NODE, 9).error.code, PGRAFT_NOT_FOUND);
+}
+
+// PROTOCOL.md, M9
+TEST_F(EngineTest, AReadBarrierSaysWhereTheAcknowledgedWalEnds) {
+  start();
+  ASSERT_EQ(run(PGRAFT_CMD_INIT).error.code, PGRAFT_OK);
+  ASSERT_TRUE(work_until([&] { return pgraft_writes_allowed(&guard_); }));
+  const PgraftCompletion before = run(PGRAFT_CMD_READ_BARRIER);
+  EXPECT_EQ(before.error.code, PGRAFT_OK) << before.error.message;
+  EXPECT_EQ(before.timeline, 1u);
+  EXPECT_EQ(before.value, 5000u);  // where the WAL ended when the quorum came into force
+  pgraft_store(&acknowledged_, 6000);
+  EXPECT_EQ(run(PGRAFT_CMD_READ_BARRIER).value, 6000u);
 }
 
 // rule 2
@@ -193,6 +208,28 @@ TEST_F(EngineTest, ALeaderWhoseMainThreadHangsLosesItsLease) {
   while (pgraft_writes_allowed(&guard_) && std::chrono::steady_clock::now() < deadline)
     ::poll(nullptr, 0, 10);
   EXPECT_FALSE(pgraft_writes_allowed(&guard_));
+}
+
+// rule 7, reads
+TEST(Guard, AFollowerIsInContactWhileItsGateIsOpenAndItsLeaderIsHeard) {
+  PgraftGuard guard{};
+  const std::uint64_t later = pgraft_clock_ns() + 60'000'000'000u;
+  EXPECT_FALSE(pgraft_in_contact(&guard));
+  guard.contact_until_ns = later;
+  EXPECT_FALSE(pgraft_in_contact(&guard));
+  guard.gate_term = 3;
+  EXPECT_TRUE(pgraft_in_contact(&guard));
+  guard.contact_until_ns = pgraft_clock_ns();
+  EXPECT_FALSE(pgraft_in_contact(&guard));
+
+  guard = {};
+  guard.fence_term = 3;  // a leader
+  EXPECT_FALSE(pgraft_in_contact(&guard));
+  guard.lease_until_ns = later;
+  EXPECT_TRUE(pgraft_in_contact(&guard));
+  guard = {};
+  guard.standalone = 1;
+  EXPECT_TRUE(pgraft_in_contact(&guard));
 }
 
 // rule 10

@@ -122,6 +122,8 @@ executor_start(QueryDesc *query, int eflags)
 		prev_executor_start(query, eflags);
 	else
 		standard_ExecutorStart(query, eflags);
+	if (!(eflags & EXEC_FLAG_EXPLAIN_ONLY))
+		pgraft_check_read(query->plannedstmt);
 	end_statement(&hint);
 }
 
@@ -132,6 +134,7 @@ executor_run(PGRAFT_RUN_PARAMS)
 	ErrorContextCallback hint;
 
 	begin_statement(&hint);
+	pgraft_check_read(query->plannedstmt);
 	if (prev_executor_run)
 		prev_executor_run(PGRAFT_RUN_ARGS);
 	else
@@ -170,6 +173,7 @@ process_utility(PlannedStmt *statement, const char *query, bool read_only_tree, 
 
 	begin_statement(&hint);
 	refuse_renamed_sender(statement);
+	pgraft_check_copy(statement);
 	if (!finishes_prepared(statement))
 	{
 		next(statement, query, read_only_tree, context, params, environment, dest, completion);

@@ -8,6 +8,7 @@
 
 #include "access/htup_details.h"
 #include "access/xlog.h"
+#include "access/xlogrecovery.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
@@ -15,6 +16,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "replication/walreceiver.h"
+#include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/pg_lsn.h"
@@ -29,6 +31,8 @@ PG_FUNCTION_INFO_V1(pgraft_transfer_leadership);
 PG_FUNCTION_INFO_V1(pgraft_get_cluster_status);
 PG_FUNCTION_INFO_V1(pgraft_get_nodes);
 PG_FUNCTION_INFO_V1(pgraft_is_leader);
+PG_FUNCTION_INFO_V1(pgraft_in_contact_sql);
+PG_FUNCTION_INFO_V1(pgraft_read_barrier);
 PG_FUNCTION_INFO_V1(pgraft_get_leader);
 PG_FUNCTION_INFO_V1(pgraft_get_term);
 PG_FUNCTION_INFO_V1(pgraft_get_worker_state);
@@ -259,30 +263,39 @@ wait_for_command(uint64 id, TimestampTz deadline, PgraftCommandStatus *result)
 	ConditionVariableCancelSleep();
 }
 
-/* Queues a command and waits for its end; raises its failure. A session that is cancelled takes back what has not been begun. */
+/* Queues a command and waits for its end. A session that is cancelled takes back what has not been begun. */
 static void
-run_command(PgraftCommandType type, uint64 node_id, const char *address, int port, TimestampTz deadline)
+await_command(PgraftCommandType type, uint64 node_id, const char *address, int port, TimestampTz deadline,
+			  PgraftCommandStatus *result)
 {
-	PgraftCommandStatus result;
 	uint64		id;
 
 	require_worker();
 	id = pgraft_command_enqueue(type, node_id, address, port);
 	PG_TRY();
 	{
-		wait_for_command(id, deadline, &result);
+		wait_for_command(id, deadline, result);
 	}
 	PG_CATCH();
 	{
 		ConditionVariableCancelSleep();
-		if (!pgraft_command_withdraw(id) && geterrcode() == ERRCODE_QUERY_CANCELED &&
-			pgraft_command_state(id, &result) && result.state == PGRAFT_COMMAND_PROCESSING)
+		if (!pgraft_command_withdraw(id) && geterrcode() == ERRCODE_QUERY_CANCELED && type != PGRAFT_CMD_READ_BARRIER &&
+			pgraft_command_state(id, result) && result->state == PGRAFT_COMMAND_PROCESSING)
 			ereport(WARNING,
 					(errmsg("the change had been begun, its outcome is unknown"),
 					 errhint("Look at pgraft_get_nodes() before trying again.")));
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+}
+
+/* A change of the cluster; raises its failure. */
+static void
+run_command(PgraftCommandType type, uint64 node_id, const char *address, int port, TimestampTz deadline)
+{
+	PgraftCommandStatus result;
+
+	await_command(type, node_id, address, port, deadline, &result);
 	if (result.state == PGRAFT_COMMAND_FAILED)
 		report_failure(&result.error);
 }
@@ -618,6 +631,65 @@ pgraft_is_leader(PG_FUNCTION_ARGS)
 }
 
 Datum
+pgraft_in_contact_sql(PG_FUNCTION_ARGS)
+{
+	require_loaded();
+	PG_RETURN_BOOL(pgraft_in_contact(&pgraft_shared->guard));
+}
+
+/* ---- reads ---- */
+
+/* A WAL on a later timeline holds all that was acknowledged on the earlier ones (PROTOCOL.md, section 4, lemma 2). */
+static bool
+holds_wal(uint32 timeline, XLogRecPtr lsn)
+{
+	TimeLineID	here;
+	XLogRecPtr	replayed;
+
+	if (!RecoveryInProgress())
+		return GetWALInsertionTimeLine() >= timeline;	/* the rest of an own timeline is its own work */
+	replayed = GetXLogReplayRecPtr(&here);
+	return here > timeline || (here == timeline && replayed >= lsn);
+}
+
+/*
+ * PROTOCOL.md, M9: the leader, once a majority has confirmed that it still is one, says where the acknowledged WAL ends; then this server replays up to there. Nobody tells how
+ * far replay is, hence the looks at growing intervals.
+ */
+Datum
+pgraft_read_barrier(PG_FUNCTION_ARGS)
+{
+	TimestampTz deadline = command_deadline();
+	PgraftCommandStatus result;
+	long		pause_ms = 1;
+
+	require_node_id();
+	if (pgraft_load(&pgraft_shared->guard.standalone))
+		PG_RETURN_VOID();
+	await_command(PGRAFT_CMD_READ_BARRIER, 0, NULL, 0, deadline, &result);
+	if (result.state == PGRAFT_COMMAND_FAILED)
+		ereport(ERROR,
+				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+				 errmsg("%s", result.error.message),
+				 errhint("%s", pgraft_leader_hint())));
+
+	while (!holds_wal(result.timeline, (XLogRecPtr) result.value))
+	{
+		if (TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline) <= 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+					 errmsg("this server has not replayed what was acknowledged within %d ms", pgraft_command_timeout),
+					 errdetail("What was acknowledged ends at %X/%X on timeline %u.", LSN_FORMAT_ARGS((XLogRecPtr) result.value), result.timeline),
+					 errhint("%s", pgraft_leader_hint())));
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pause_ms, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		pause_ms = Min(pause_ms * 2, 64);
+	}
+	PG_RETURN_VOID();
+}
+
+Datum
 pgraft_get_leader(PG_FUNCTION_ARGS)
 {
 	PgraftEngineStatus *status = copy_status();
@@ -684,6 +756,8 @@ command_name(PgraftCommandType type)
 			return "REMOVE_NODE";
 		case PGRAFT_CMD_TRANSFER:
 			return "TRANSFER_LEADERSHIP";
+		case PGRAFT_CMD_READ_BARRIER:
+			return "READ_BARRIER";
 	}
 	return "UNKNOWN";
 }

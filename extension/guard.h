@@ -34,6 +34,9 @@ typedef struct PgraftGuard
 	uint64_t fence_term;     /* 0: fenced */
 	uint64_t lease_until_ns; /* CLOCK_BOOTTIME, so that a suspended machine wakes up fenced */
 
+	/* rule 7, reads: a follower is in contact with its leader while gate_term != 0 and now < contact_until */
+	uint64_t contact_until_ns; /* CLOCK_BOOTTIME */
+
 	/* rule 3: walsenders are admitted for this term; 0: frozen */
 	uint64_t admit_term;
 
@@ -73,6 +76,18 @@ pgraft_writes_allowed(const PgraftGuard *guard)
 	if (pgraft_load(&guard->standalone))
 		return true;
 	return pgraft_load(&guard->fence_term) != 0 && pgraft_clock_ns() < pgraft_load(&guard->lease_until_ns);
+}
+
+/*
+ * Rule 7: may this server's data be what a majority has? True for a leader with a live lease, and for a follower whose gate is open and that has heard its leader within the
+ * election timeout. Async-signal-safe.
+ */
+static inline bool
+pgraft_in_contact(const PgraftGuard *guard)
+{
+	if (pgraft_writes_allowed(guard))
+		return true;
+	return pgraft_load(&guard->gate_term) != 0 && pgraft_clock_ns() < pgraft_load(&guard->contact_until_ns);
 }
 
 #ifdef __cplusplus

@@ -36,6 +36,7 @@ _PG_init(void)
 
 	pgraft_shmem_init();
 	pgraft_fence_install();
+	pgraft_reads_install();
 	pgraft_commit_install();
 	pgraft_receiver_install();
 	pgraft_sender_install();

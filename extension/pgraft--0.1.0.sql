@@ -97,6 +97,20 @@ LANGUAGE C VOLATILE PARALLEL SAFE;
 COMMENT ON FUNCTION pgraft_is_leader() IS
 'true if this server is the leader, promoted, and its lease to accept writes is alive';
 
+CREATE FUNCTION pgraft_in_contact()
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgraft_in_contact_sql'
+LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION pgraft_in_contact() IS
+'true if this server is in contact with a majority: the leader with a live lease, or a follower that streams from it and has heard it within the election timeout. Elsewhere reads are refused if pgraft.minority_reads is off';
+
+CREATE FUNCTION pgraft_read_barrier()
+RETURNS void
+AS 'MODULE_PATHNAME', 'pgraft_read_barrier'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_read_barrier() IS
+'returns when statements that begin after it, on this server, see everything that was acknowledged anywhere before it was called; a statement of its own, before the snapshot of a transaction. Errors: 57P03 (no majority, no promoted leader, or not replayed within pgraft.command_timeout)';
+
 CREATE FUNCTION pgraft_get_leader()
 RETURNS integer
 AS 'MODULE_PATHNAME', 'pgraft_get_leader'

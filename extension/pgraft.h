@@ -35,16 +35,19 @@ extern int	pgraft_max_log_entries;
 extern int	pgraft_health_period_ms;
 extern bool pgraft_debug_enabled;
 extern bool pgraft_allow_weak_commit;
+extern bool pgraft_minority_reads;
 extern int	pgraft_rules_off;			/* PGRAFT_OFF_...: for tests only */
 extern char *pgraft_replication_conninfo;
 extern int	pgraft_command_timeout;		/* ms */
 
-/* Parts of rules 6 and 7 that pgraft.debug_rules_off can leave out, so that tests can show what each of them is for. */
+/* Parts of rules 1, 6, 7 and 11 that pgraft.debug_rules_off can leave out, so that tests can show what each of them is for. */
 #define PGRAFT_OFF_COMMIT_WAIT 0x01		/* the wait for the quorum can be cancelled */
 #define PGRAFT_OFF_COMMIT_LEVEL 0x02	/* a weaker synchronous_commit counts */
 #define PGRAFT_OFF_COMMIT_BACKSTOP 0x04 /* a commit is answered without a look at the quorum's LSN */
 #define PGRAFT_OFF_COMMIT_QUORUM 0x08	/* synchronous_standby_names can be set by anybody */
 #define PGRAFT_OFF_WRITE_FENCE 0x10		/* nothing is refused */
+#define PGRAFT_OFF_STANDBY_START 0x20	/* a server starts as whatever it was */
+#define PGRAFT_OFF_HEALTH 0x40			/* a leader's database and worker may stand still */
 
 extern void pgraft_define_settings(void);
 extern const char *pgraft_data_dir(void);	/* absolute; outside the data directory */
@@ -100,6 +103,9 @@ typedef struct PgraftQuorumShared		/* atomic words, stamped by the assign hook i
 	uint64		former_names_digest;
 } PgraftQuorumShared;
 
+/* ---- settings that the leader's WAL needs (parity.c) ---- */
+#define PGRAFT_PARITY_SETTINGS 5
+
 /* ---- commands and status (shmem.c) ---- */
 #define PGRAFT_QUEUE_SIZE 64
 #define PGRAFT_STATUS_SIZE 256
@@ -136,6 +142,7 @@ typedef struct PgraftCommandStatus
 	TimestampTz queued_at;
 	PgraftError error;
 	uint64		value;
+	uint32		timeline;
 	TimestampTz completed_at;
 } PgraftCommandStatus;
 
@@ -164,6 +171,7 @@ typedef struct PgraftShared
 	PgraftReceiverShared receiver;
 	PgraftSenderShared sender;
 	PgraftQuorumShared quorum;
+	uint64		needed_settings[PGRAFT_PARITY_SETTINGS];	/* atomic words, written by the upkeep worker; 0: ours is enough */
 	uint64		promote_timeline;		/* atomic: the promotion that was signalled since the server started; 0 none (promote.c) */
 } PgraftShared;
 
@@ -194,6 +202,7 @@ extern void pgraft_boot(void);			/* called by the shmem start-up hook after the 
 
 /* ---- installed by _PG_init ---- */
 extern void pgraft_fence_install(void);		/* fence.c: executor and utility hooks */
+extern void pgraft_reads_install(void);		/* reads.c: hook of functions that read large objects */
 extern void pgraft_commit_install(void);	/* commit.c: transaction callback, SIGINT handler, backstop */
 extern void pgraft_receiver_install(void);	/* receiver.c: WalReceiverFunctions */
 extern void pgraft_sender_install(void);	/* sender.c: ClientAuthentication_hook */
@@ -225,7 +234,10 @@ extern void pgraft_observe(uint64 orders_seen, PgraftDatabaseView *view);
 extern void pgraft_restart(int kind, const char *reason);	/* 1 standby, 2 rewind: stops this server */
 
 /* ---- used by the upkeep worker ---- */
+extern void pgraft_end_stranded_waits(void);	/* restart.c: of a fenced primary whose consensus worker can't run, which nobody else would end (rules 6, 11) */
 extern void pgraft_slots_keep(void);	/* slots.c */
+extern void pgraft_parity_check(void);	/* parity.c */
+extern char *pgraft_parity_problem(void);	/* which settings are lower than the leader's WAL needs; NULL: none. palloc'd */
 extern void pgraft_health_probe(void);	/* health.c; rule 11 */
 extern void pgraft_health_forget(void);
 extern const char *pgraft_health_problem(void);	/* NULL: none is known */

@@ -10,6 +10,7 @@
 
 #include "access/xlog.h"
 #include "miscadmin.h"
+#include "replication/syncrep.h"
 #include "storage/proc.h"
 #include "utils/timestamp.h"
 
@@ -17,22 +18,41 @@
 #define RESTART_CLONE 3
 
 #define POSTMASTER_MS 2000		/* it signals its children at once, if it does anything */
+#define GONE_NS UINT64CONST(30000000000)	/* a worker that was not seen for so long won't end a session's wait */
 
 /*
  * A postmaster that stands still ends nobody, and sessions that wait for a quorum would wait on, with clients that could have gone elsewhere. Their wait ends without an answer
  * (rule 6).
  */
 static void
-end_sessions(void)
+end_sessions(bool only_waiting)
 {
 	for (uint32 i = 0; i < ProcGlobal->allProcCount; i++)
 	{
 		const PGPROC *proc = &ProcGlobal->allProcs[i];
 		int			pid = proc->pid;
 
-		if (pid != 0 && proc->databaseId != InvalidOid)
+		if (pid != 0 && proc->databaseId != InvalidOid && (!only_waiting || proc->syncRepState == SYNC_REP_WAITING))
 			kill(pid, SIGTERM);
 	}
+}
+
+/*
+ * A primary whose worker can't run (its Raft disk has failed, say) is fenced, and is not even stopped for another leader: what waits for a quorum there would wait for ever, with
+ * clients that could have gone elsewhere.
+ */
+void
+pgraft_end_stranded_waits(void)
+{
+	const PgraftGuard *guard = &pgraft_shared->guard;
+	uint64		seen = pgraft_load(&guard->worker_tick_ns);
+	uint64		now = pgraft_clock_ns();
+	bool		failed = *(volatile PgraftWorkerState *) &pgraft_shared->worker_state == PGRAFT_WORKER_ERROR;
+
+	if (RecoveryInProgress() || pgraft_writes_allowed(guard))
+		return;
+	if (failed || (now > seen && now - seen > GONE_NS))
+		end_sessions(true);
 }
 
 void
@@ -45,7 +65,7 @@ pgraft_restart(int kind, const char *reason)
 	if (stopping)
 	{
 		if (TimestampDifferenceExceeds(asked, GetCurrentTimestamp(), POSTMASTER_MS))
-			end_sessions();
+			end_sessions(false);
 		return;
 	}
 	stopping = true;

@@ -6,9 +6,15 @@
 
 #include "pgraft.h"
 
+#include "nodes/plannodes.h"
+
 /* fence.c */
 extern bool pgraft_fenced(void);				/* a primary that may not accept writes (rule 7) */
 extern void pgraft_fence_mark_session(void);	/* this session starts as a read-only one */
+
+/* reads.c, from the hooks of fence.c: ERROR (57P03) if pgraft.minority_reads forbids it */
+extern void pgraft_check_read(const PlannedStmt *plan);			/* its snapshot has been taken */
+extern void pgraft_check_copy(const PlannedStmt *statement);	/* a utility statement */
 
 /* commit.c: the window in which the commit waits for its quorum, for commits that do not go through the transaction callback */
 extern void pgraft_commit_window_open(void);	/* ERROR if the statement is being cancelled */

@@ -16,6 +16,7 @@
 #include "replication/slot.h"
 #include "replication/walreceiver.h"
 #include "replication/walsender.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/varlena.h"
 
@@ -33,6 +34,7 @@ int			pgraft_max_log_entries = 1000;
 int			pgraft_health_period_ms = 500;
 bool		pgraft_debug_enabled = false;
 bool		pgraft_allow_weak_commit = false;
+bool		pgraft_minority_reads = true;
 int			pgraft_rules_off = 0;
 char	   *pgraft_replication_conninfo = NULL;
 int			pgraft_command_timeout = 30000;
@@ -225,6 +227,20 @@ check_replication_conninfo(char **newval, void **extra, GucSource source)
 	}
 }
 
+/*
+ * Off is a promise of the server's to all that read from it; a session may be stricter than the server, never laxer. RESET takes it back to what it began with. Also refused
+ * where the server allows it: a session that had set it would keep it when the server's setting changes.
+ */
+static bool
+check_minority_reads(bool *newval, void **extra, GucSource source)
+{
+	if (!*newval || source <= PGC_S_ARGV)
+		return true;
+	GUC_check_errdetail("It can be set to \"on\" in the server's configuration only.");
+	GUC_check_errhint("Use RESET pgraft.minority_reads to return to the server's setting.");
+	return false;
+}
+
 /* ---- rules left out, for tests ---- */
 
 static const struct
@@ -237,6 +253,8 @@ static const struct
 	{"commit_backstop", PGRAFT_OFF_COMMIT_BACKSTOP},
 	{"commit_quorum", PGRAFT_OFF_COMMIT_QUORUM},
 	{"write_fence", PGRAFT_OFF_WRITE_FENCE},
+	{"standby_start", PGRAFT_OFF_STANDBY_START},
+	{"health", PGRAFT_OFF_HEALTH},
 };
 
 /* False: the list names something else. */
@@ -272,7 +290,7 @@ check_rules_off(char **newval, void **extra, GucSource source)
 
 	if (parse_rules_off(*newval, &bits))
 		return true;
-	GUC_check_errdetail("It is a list of commit_wait, commit_level, commit_backstop, commit_quorum and write_fence.");
+	GUC_check_errdetail("It is a list of commit_wait, commit_level, commit_backstop, commit_quorum, write_fence, standby_start and health.");
 	return false;
 }
 
@@ -347,28 +365,30 @@ define_timing(void)
 typedef struct GivenSetting
 {
 	const char *name;
-	int		   *number;			/* one of the two */
+	int		   *number;			/* one of the three */
 	char	  **text;
+	bool	   *flag;
 	int			unit;
 	char	   *given;			/* NULL: not set */
 } GivenSetting;
 
 static GivenSetting given_settings[] = {
-	{"pgraft.node_id", &pgraft_node_id, NULL, 0, NULL},
-	{"pgraft.node_name", NULL, &pgraft_node_name, 0, NULL},
-	{"pgraft.cluster_name", NULL, &pgraft_cluster_name, 0, NULL},
-	{"pgraft.listen_address", NULL, &pgraft_listen_address, 0, NULL},
-	{"pgraft.listen_port", &pgraft_listen_port, NULL, 0, NULL},
-	{"pgraft.advertise_address", NULL, &pgraft_advertise_address, 0, NULL},
-	{"pgraft.data_dir", NULL, &pgraft_data_dir_setting, 0, NULL},
-	{"pgraft.replication_conninfo", NULL, &pgraft_replication_conninfo, 0, NULL},
-	{"pgraft.heartbeat_interval", &pgraft_heartbeat_interval, NULL, GUC_UNIT_MS, NULL},
-	{"pgraft.election_timeout", &pgraft_election_timeout, NULL, GUC_UNIT_MS, NULL},
-	{"pgraft.peer_timeout", &pgraft_peer_timeout, NULL, GUC_UNIT_MS, NULL},
-	{"pgraft.health_period_ms", &pgraft_health_period_ms, NULL, GUC_UNIT_MS, NULL},
-	{"pgraft.command_timeout", &pgraft_command_timeout, NULL, GUC_UNIT_MS, NULL},
-	{"pgraft.max_log_entries", &pgraft_max_log_entries, NULL, 0, NULL},
-	{"pgraft.debug_rules_off", NULL, &rules_off_setting, 0, NULL},
+	{"pgraft.node_id", &pgraft_node_id, NULL, NULL, 0, NULL},
+	{"pgraft.node_name", NULL, &pgraft_node_name, NULL, 0, NULL},
+	{"pgraft.cluster_name", NULL, &pgraft_cluster_name, NULL, 0, NULL},
+	{"pgraft.listen_address", NULL, &pgraft_listen_address, NULL, 0, NULL},
+	{"pgraft.listen_port", &pgraft_listen_port, NULL, NULL, 0, NULL},
+	{"pgraft.advertise_address", NULL, &pgraft_advertise_address, NULL, 0, NULL},
+	{"pgraft.data_dir", NULL, &pgraft_data_dir_setting, NULL, 0, NULL},
+	{"pgraft.replication_conninfo", NULL, &pgraft_replication_conninfo, NULL, 0, NULL},
+	{"pgraft.heartbeat_interval", &pgraft_heartbeat_interval, NULL, NULL, GUC_UNIT_MS, NULL},
+	{"pgraft.election_timeout", &pgraft_election_timeout, NULL, NULL, GUC_UNIT_MS, NULL},
+	{"pgraft.peer_timeout", &pgraft_peer_timeout, NULL, NULL, GUC_UNIT_MS, NULL},
+	{"pgraft.health_period_ms", &pgraft_health_period_ms, NULL, NULL, GUC_UNIT_MS, NULL},
+	{"pgraft.command_timeout", &pgraft_command_timeout, NULL, NULL, GUC_UNIT_MS, NULL},
+	{"pgraft.max_log_entries", &pgraft_max_log_entries, NULL, NULL, 0, NULL},
+	{"pgraft.debug_rules_off", NULL, &rules_off_setting, NULL, 0, NULL},
+	{"pgraft.minority_reads", NULL, NULL, &pgraft_minority_reads, 0, NULL},
 };
 
 static void
@@ -390,11 +410,14 @@ refuse_rejected(void)
 		const GivenSetting *setting = &given_settings[i];
 		bool		taken;
 		int			number;
+		bool		flag;
 
 		if (setting->given == NULL)
 			continue;
 		if (setting->text != NULL)
 			taken = strcmp(setting->given, *setting->text) == 0;
+		else if (setting->flag != NULL)
+			taken = parse_bool(setting->given, &flag) && flag == *setting->flag;
 		else
 			taken = parse_int(setting->given, &number, setting->unit, NULL) && number == *setting->number;
 		if (!taken)
@@ -423,6 +446,10 @@ pgraft_define_settings(void)
 							 "Lets synchronous_commit go below what makes an acknowledged commit survive a failover.",
 							 "Commits of sessions that choose off, local or remote_write may then be lost when the leader fails. Off: they are raised to the commit quorum's level.",
 							 &pgraft_allow_weak_commit, false, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("pgraft.minority_reads",
+							 "Lets a node be read while it is not in contact with a majority of its cluster.",
+							 "Such reads may show what was never acknowledged, and miss what was. Off: they are refused with 57P03. Sessions can set it to off only.",
+							 &pgraft_minority_reads, true, PGC_USERSET, 0, check_minority_reads, NULL, NULL);
 	DefineCustomStringVariable("pgraft.debug_rules_off",
 							   "Parts of pgraft's safety rules to leave out, so that a test can show what they are for.",
 							   "Acknowledged commits can be lost with it.",

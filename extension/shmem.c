@@ -145,11 +145,12 @@ pgraft_command_state(uint64 id, PgraftCommandStatus *status)
 }
 
 static void
-end_locked(PgraftCommandStatus *status, const PgraftError *error, uint64 value)
+end_locked(PgraftCommandStatus *status, const PgraftError *error, uint64 value, uint32 timeline)
 {
 	status->state = error->code == PGRAFT_OK ? PGRAFT_COMMAND_COMPLETED : PGRAFT_COMMAND_FAILED;
 	status->error = *error;
 	status->value = value;
+	status->timeline = timeline;
 	status->completed_at = GetCurrentTimestamp();
 }
 
@@ -167,7 +168,7 @@ pgraft_command_withdraw(uint64 id)
 	LWLockAcquire(pgraft_shared->lock, LW_EXCLUSIVE);
 	withdrawn = status->id == id && status->state == PGRAFT_COMMAND_PENDING;
 	if (withdrawn)
-		end_locked(status, &error, 0);
+		end_locked(status, &error, 0, 0);
 	LWLockRelease(pgraft_shared->lock);
 	return withdrawn;
 }
@@ -202,7 +203,7 @@ pgraft_command_finish(const PgraftCompletion *completion)
 
 	LWLockAcquire(pgraft_shared->lock, LW_EXCLUSIVE);
 	if (status->id == completion->id && unfinished(status))
-		end_locked(status, &completion->error, completion->value);
+		end_locked(status, &completion->error, completion->value, completion->timeline);
 	LWLockRelease(pgraft_shared->lock);
 	ConditionVariableBroadcast(&pgraft_shared->changed);
 }
@@ -223,7 +224,7 @@ pgraft_command_fail_all(bool queued_too, PgraftCode code, const char *message)
 		PgraftCommandStatus *status = &pgraft_shared->statuses[i];
 
 		if (unfinished(status) && (queued_too || status->state == PGRAFT_COMMAND_PROCESSING))
-			end_locked(status, &error, 0);
+			end_locked(status, &error, 0, 0);
 	}
 	LWLockRelease(pgraft_shared->lock);
 	ConditionVariableBroadcast(&pgraft_shared->changed);

@@ -1,5 +1,6 @@
 /*
- * upkeep.c: the second worker, for what may take its time or wait for a disk: the members' slots (slots.c) and the probes of the database (health.c). No failover waits for it.
+ * upkeep.c: the second worker, for what may take its time or wait for a disk: the members' slots (slots.c), the probes of the database (health.c)
+ * and a look at the control file (parity.c). No failover waits for it.
  *
  * An error ends the process, which leaves no slot acquired; the postmaster starts it again some seconds later.
  */
@@ -42,7 +43,9 @@ pgraft_upkeep_main(Datum arg)
 		}
 		if (!pgraft_load(&pgraft_shared->guard.standalone))
 		{
+			pgraft_end_stranded_waits();
 			pgraft_health_probe();
+			pgraft_parity_check();
 			pgraft_slots_keep();
 		}
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, PASS_MS, PG_WAIT_EXTENSION);

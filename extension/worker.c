@@ -19,6 +19,7 @@
 #include "postmaster/bgwriter.h"
 #include "postmaster/interrupt.h"
 #include "postmaster/postmaster.h"
+#include "replication/syncrep.h"
 #include "replication/walreceiver.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
@@ -67,6 +68,7 @@ close_all(void)
 	pgraft_store(&guard->gate_term, 0);
 	pgraft_store(&guard->fence_term, 0);
 	pgraft_store(&guard->lease_until_ns, 0);
+	pgraft_store(&guard->contact_until_ns, 0);
 	pgraft_store(&guard->admit_term, 0);
 }
 
@@ -191,9 +193,10 @@ start_engine(void)
 		.heartbeat_interval_ms = pgraft_heartbeat_interval,
 		.election_timeout_ms = pgraft_election_timeout,
 		.max_log_entries = pgraft_max_log_entries,
-		.health_period_ms = pgraft_health_period_ms,
+		.health_period_ms = (pgraft_rules_off & PGRAFT_OFF_HEALTH) ? 0 : pgraft_health_period_ms,
 		.request_timeout_ms = pgraft_peer_timeout,
 		.guard = &pgraft_shared->guard,
+		.acknowledged = (const uint64_t *) &WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH],
 	};
 	char		logged[PGRAFT_MESSAGE_SIZE] = "";
 
@@ -414,6 +417,7 @@ report_problems(void)
 		settings ? psprintf("unsuitable settings: %s", settings) : NULL,
 		orders.member ? pgraft_quorum_problem() : NULL,
 		orders.member ? pgraft_health_problem() : NULL,
+		orders.member ? pgraft_parity_problem() : NULL,
 	};
 	char		message[PGRAFT_MESSAGE_SIZE] = "";
 

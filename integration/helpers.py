@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import psycopg
+import pytest
 from pgraft.local_cluster import LocalCluster, wait_for
+from pgraft.local_node import LocalNode
 from pgraft.writer import Record, Writer, check
 
 # Generous: machines are slow and shared. What a test measures it prints.
 FAILOVER_SECONDS = 30.0
 REJOIN_SECONDS = 120.0
 SETTINGS = {"max_prepared_transactions": "10"}
+
+ROOT = os.geteuid() == 0
+needs_network = pytest.mark.skipif(
+    not ROOT or shutil.which("nft") is None,
+    reason="needs network namespaces: root, and nft (package nftables)",
+)
 
 
 Step = str | Callable[[psycopg.Connection[Any]], object]
@@ -106,6 +117,34 @@ def rows(cluster: LocalCluster, node_id: int, name: str = "t") -> list[int]:
     with cluster.connect(node_id) as connection:
         found = connection.execute(f"SELECT i FROM {name} ORDER BY i".encode()).fetchall()
     return [row[0] for row in found]
+
+
+def hand_over(
+    cluster: LocalCluster,
+    leader: LocalNode,
+    to: int,
+    session: psycopg.Connection[Any] | None = None,
+) -> LocalNode:
+    """Makes another node the leader, asking as often as it takes: whoever has more WAL may be
+    handed it back (rule 4).
+
+    Args:
+        cluster: The cluster.
+        leader: Who leads it.
+        to: Who shall; 0: anybody else.
+        session: One on the leader that is there already.
+    """
+
+    def led() -> LocalNode | None:
+        now = cluster.leader()
+        if now.id == to or (now is not leader and to == 0):
+            return now
+        asking = contextlib.nullcontext(session) if session else cluster.connect(now.id)
+        with asking as connection:
+            connection.execute("SELECT pgraft_transfer_leadership(nullif(%s, 0))", [to])
+        return None
+
+    return wait_for(led, 2 * FAILOVER_SECONDS, "another leader")
 
 
 def start_writer(cluster: LocalCluster, client: int = 1) -> Writer:

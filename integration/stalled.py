@@ -1,12 +1,12 @@
-"""A leader without acknowledgements: what the tests of rule 6 disturb, and how."""
+"""Processes that stand still, and a leader without acknowledgements: how tests disturb them."""
 
 from __future__ import annotations
 
+import contextlib
 import select
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,30 @@ class Stopped:
         assert self._guardian.stdin is not None
         self._guardian.stdin.close()
         self._guardian.wait(30)
+
+
+def server_process(node: LocalNode, title: str) -> int:
+    """A process of a node's server by the title that `ps` shows."""
+    for pid in node.tree():
+        with contextlib.suppress(OSError):
+            if title in Path(f"/proc/{pid}/cmdline").read_text():
+                return pid
+    raise LookupError(f"node {node.id} has no process {title!r}")
+
+
+@contextlib.contextmanager
+def stopped(*pids: int) -> Iterator[None]:
+    processes.send(pids, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        processes.send(pids, signal.SIGCONT)
+
+
+def postmaster_of(node: LocalNode) -> int:
+    pid = node.postmaster()
+    assert pid is not None
+    return pid
 
 
 class Stalled:
@@ -131,7 +155,7 @@ class Stalled:
         wait_for(passed, 30, "the timeouts to pass")
         wait_for(lambda: not _is_pending(running.pid, signal.SIGINT), 30, "the signal to arrive")
 
-    @contextmanager
+    @contextlib.contextmanager
     def quorum_names(self, names: str, *, force: bool = False) -> Iterator[None]:
         """An attempt to set synchronous_standby_names; `force`: past ALTER SYSTEM, in the file."""
         file = self.leader.paths.pgdata / "postgresql.auto.conf"
@@ -261,7 +285,7 @@ LOSSES: dict[str, Callable[[Stalled], Attempt]] = {
 }
 
 
-@contextmanager
+@contextlib.contextmanager
 def receiver(stalled: Stalled, name: str, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
     """pg_receivewal, which confirms all that it has synced, by an application_name."""
     command = [

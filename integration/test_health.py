@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -13,39 +10,15 @@ from helpers import (
     FAILOVER_SECONDS,
     REJOIN_SECONDS,
     assert_nothing_lost,
+    hand_over,
     more_rows,
     start_writer,
     table_of,
 )
-from pgraft import processes
-from pgraft.local_cluster import LocalCluster
-from pgraft.local_node import LocalNode
+from pgraft.local_cluster import LocalCluster, wait_for
+from stalled import postmaster_of, server_process, stopped
 
 HEALTH_SECONDS = 60.0  # until a leader that stands still is replaced; it gives up after about 6
-
-
-def server_process(node: LocalNode, title: str) -> int:
-    """A process of a node's server by the title that `ps` shows."""
-    for pid in node.tree():
-        with contextlib.suppress(OSError):
-            if title in Path(f"/proc/{pid}/cmdline").read_text():
-                return pid
-    raise LookupError(f"node {node.id} has no process {title!r}")
-
-
-@contextlib.contextmanager
-def stopped(*pids: int) -> Iterator[None]:
-    processes.send(pids, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        processes.send(pids, signal.SIGCONT)
-
-
-def postmaster_of(node: LocalNode) -> int:
-    pid = node.postmaster()
-    assert pid is not None
-    return pid
 
 
 # --- processes that stand still ---
@@ -80,7 +53,46 @@ def test_a_leader_goes_on_without_its_checkpointer_and_walwriter(cluster: LocalC
     assert_nothing_lost(cluster, writer.stop())
 
 
+def test_a_successor_without_its_checkpointer_gives_way(cluster: LocalCluster) -> None:
+    """It never sees the commit quorum in force, so it can't open its fence."""
+    writer = start_writer(cluster)
+    successor = cluster.followers()[0]
+    with stopped(server_process(successor, "checkpointer")):
+        with contextlib.suppress(psycopg.Error), cluster.connect() as connection:
+            connection.execute("SELECT pgraft_transfer_leadership(%s)", [successor.id])
+        more_rows(writer, timeout=HEALTH_SECONDS)
+        assert cluster.leader().id != successor.id
+    cluster.wait_for_standby(successor.id, REJOIN_SECONDS)
+    assert_nothing_lost(cluster, writer.stop())
+
+
 # --- what runs out ---
+
+
+def test_a_leader_without_a_free_connection_goes_on_and_hands_over(cluster: LocalCluster) -> None:
+    """Neither the members' streams nor consensus nor its probes need one."""
+    writer = start_writer(cluster)
+    leader, follower = cluster.leader(), cluster.followers()[0]
+    with contextlib.ExitStack() as stack:
+        hogs = []
+        with contextlib.suppress(psycopg.OperationalError):
+            while True:
+                hogs.append(stack.enter_context(cluster.connect(leader.id)))
+        with pytest.raises(psycopg.OperationalError, match="too many clients"):
+            cluster.connect(leader.id)
+
+        def streams() -> set[int]:
+            found = hogs[0].execute("SELECT pid FROM pg_stat_replication WHERE state = 'streaming'")
+            return {row[0] for row in found}
+
+        before = streams()
+        follower.kill_server()
+        wait_for(lambda: len(streams() - before) == 1 and len(streams()) == 2, 60, "a new stream")
+        more_rows(writer)
+        assert cluster.leader().id == leader.id
+        hand_over(cluster, leader, 0, hogs[0])
+    more_rows(writer)
+    assert_nothing_lost(cluster, writer.stop())
 
 
 def test_a_failover_needs_no_free_connection(cluster: LocalCluster) -> None:

@@ -7,8 +7,6 @@ where a majority can talk the cluster is writable again, and once all is healed 
 from __future__ import annotations
 
 import itertools
-import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +15,12 @@ import pytest
 from helpers import (
     FAILOVER_SECONDS,
     REJOIN_SECONDS,
+    ROOT,
     SETTINGS,
     assert_nothing_lost,
     attempt,
     more_rows,
+    needs_network,
     rows,
     stays_pending,
     table_of,
@@ -32,11 +32,6 @@ from pgraft.netns import CLIENTS
 from pgraft.witness import Witness, two_primaries
 from pgraft.writer import Writer
 
-ROOT = os.geteuid() == 0
-needs_network = pytest.mark.skipif(
-    not ROOT or shutil.which("nft") is None,
-    reason="needs network namespaces: root, and nft (package nftables)",
-)
 SETTLE_SECONDS = 3.0  # several election timeouts: what could go wrong has gone wrong by then
 _client = itertools.count(1)
 

@@ -71,6 +71,9 @@ class Controller {
 
   // Promoted in the current term, quorum in force, fence lifted.
   bool is_writable_leader() const { return orders_.lift_fence; }
+  // Leader, with the quorum of its term and configuration in force: nothing that was acknowledged
+  // before it was lies above.
+  std::optional<Lsn> settle_lsn() const { return settle_lsn_; }
   // Rule 8: may a membership change be proposed now? The message says what it waits for.
   Status may_change_membership(const Inputs& in) const;
 

@@ -48,6 +48,9 @@ class DatabaseHost : public Host {
   // Rule 7: writes allowed until this many milliseconds from now, for `term`; 0: no lease. Called
   // at least every heartbeat while there is one.
   virtual void publish_lease(raft::Term term, std::chrono::milliseconds remaining) = 0;
+  // Rule 7, reads: a follower in contact with the leader of `term` until this many milliseconds
+  // from now; 0: it is not. Called at least every heartbeat while it is.
+  virtual void publish_contact(raft::Term, std::chrono::milliseconds) {}
   // status() has news.
   virtual void status_changed() = 0;
   // Is the database side alive (it ticks and passes its health check)? A leader whose database is
@@ -83,6 +86,10 @@ class Node {
   // Completes once everything that was committed when it was asked is applied here (thesis 6.4): a
   // kv_get() after it is linearizable. kTimeout: no leader confirmed it, nothing was read.
   virtual void read_barrier(Completion done) = 0;
+  // The same for the database: `position` is where the acknowledged WAL ended. kTimeout, too, while
+  // the leader is not promoted.
+  using PositionCompletion = std::function<void(const Status& status, failover::Position position)>;
+  virtual void database_barrier(PositionCompletion done) = 0;
   virtual Result<std::string> kv_get(
       const std::string& key) const = 0;  // local, as applied here; kNotFound
 

@@ -66,6 +66,7 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   void transfer_leadership(raft::NodeId to, Completion done) override;
   void propose(state::Operation operation, Completion done) override;
   void read_barrier(Completion done) override;
+  void database_barrier(PositionCompletion done) override;
   Result<std::string> kv_get(const std::string& key) const override;
   void observe(const failover::DatabaseView& view) override;
   transport::ClusterStatus status() const override;
@@ -98,6 +99,9 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   void carry_out(const failover::Orders& orders) override;
   Status clear_abstain() override;
   void state_changed(const state::StateMachine& machine, const raft::ConfState& conf) override;
+  failover::Lsn acknowledged_lsn() override {
+    return host_ == nullptr ? 0 : host_->acknowledged_lsn();
+  }
   void applying() override { machine_mutex_.lock(); }
   void applied() override { machine_mutex_.unlock(); }
 
@@ -122,7 +126,11 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   void tick_due();
   void keep_healthy_lead();
   void publish_lease();
+  void publish_contact();
   std::chrono::milliseconds lease_remaining() const;
+  std::chrono::milliseconds contact_remaining() const;
+  std::chrono::milliseconds remaining_since(std::uint64_t start_tick,
+                                            std::chrono::milliseconds duration) const;
   void count_election(raft::Term term);
   void fail(const Status& why);
 
@@ -173,12 +181,13 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   std::vector<Completion> inits_;  // (loop) answered when this node leads the cluster it made
   Clock::time_point next_tick_;    // (loop)
   std::deque<Clock::time_point>
-      tick_times_;                // (loop) of the newest ticks, the last one is now_ticks()
-  bool lease_published_ = false;  // (loop)
-  raft::Term election_term_ = 0;  // (loop) last one counted
-  int ticks_to_news_ = 0;         // (loop)
-  bool status_due_ = true;        // (loop) the status is to be made anew
-  std::string shown_phase_;       // (loop) of the controller, in the status
+      tick_times_;                  // (loop) of the newest ticks, the last one is now_ticks()
+  bool lease_published_ = false;    // (loop)
+  bool contact_published_ = false;  // (loop)
+  raft::Term election_term_ = 0;    // (loop) last one counted
+  int ticks_to_news_ = 0;           // (loop)
+  bool status_due_ = true;          // (loop) the status is to be made anew
+  std::string shown_phase_;         // (loop) of the controller, in the status
 
   mutable std::shared_mutex machine_mutex_;
 

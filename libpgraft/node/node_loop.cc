@@ -263,6 +263,7 @@ void NodeImpl::tick_due() {
   next_tick_ = due > kMaxTicksAtOnce ? now + tick_ : next_tick_ + run * tick_;
   keep_healthy_lead();
   publish_lease();
+  publish_contact();
   status_due_ = true;
   if (ticks_to_news_ > 0) --ticks_to_news_;
 }
@@ -277,16 +278,23 @@ void NodeImpl::keep_healthy_lead() {
 
 // Measured from the time at which the tick happened, not by counting ticks: a process that was
 // suspended finds its lease ended.
-std::chrono::milliseconds NodeImpl::lease_remaining() const {
-  const raft::RawNode& raft = std::as_const(*replica_).raft();
-  const std::uint64_t start = replica_->lease_start_tick();
-  if (raft.role() != raft::Role::kLeader || start == 0) return {};
-  const std::uint64_t age = raft.now_ticks() - start;
-  if (age >= tick_times_.size()) return {};
-  const Clock::time_point began = tick_times_[tick_times_.size() - 1 - age];
-  const Clock::time_point ends = began + (election_ticks_ - 1) * tick_;  // a tick of margin
+std::chrono::milliseconds NodeImpl::remaining_since(std::uint64_t start_tick,
+                                                    std::chrono::milliseconds duration) const {
+  const std::uint64_t age = std::as_const(*replica_).raft().now_ticks() - start_tick;
+  if (start_tick == 0 || age >= tick_times_.size()) return {};
+  const Clock::time_point ends = tick_times_[tick_times_.size() - 1 - age] + duration;
   const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(ends - Clock::now());
   return std::max(left, std::chrono::milliseconds(0));
+}
+
+std::chrono::milliseconds NodeImpl::lease_remaining() const {
+  if (std::as_const(*replica_).raft().role() != raft::Role::kLeader) return {};
+  // A tick of margin.
+  return remaining_since(replica_->lease_start_tick(), (election_ticks_ - 1) * tick_);
+}
+
+std::chrono::milliseconds NodeImpl::contact_remaining() const {
+  return remaining_since(replica_->leader_heard_tick(), config_.election_timeout);
 }
 
 void NodeImpl::publish_lease() {
@@ -295,6 +303,14 @@ void NodeImpl::publish_lease() {
   if (remaining.count() == 0 && !lease_published_) return;
   host_->publish_lease(replica_->raft().term(), remaining);
   lease_published_ = remaining.count() != 0;
+}
+
+void NodeImpl::publish_contact() {
+  if (host_ == nullptr) return;
+  const std::chrono::milliseconds remaining = contact_remaining();
+  if (remaining.count() == 0 && !contact_published_) return;
+  host_->publish_contact(replica_->raft().term(), remaining);
+  contact_published_ = remaining.count() != 0;
 }
 
 // A full disk is the one failure that ends by itself. What was acknowledged is in the store, so it

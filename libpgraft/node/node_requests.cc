@@ -116,6 +116,16 @@ void NodeImpl::read_barrier(Completion done) {
                [this](Completion done) { replica_->read_barrier(std::move(done)); });
 }
 
+void NodeImpl::database_barrier(PositionCompletion done) {
+  const auto position = std::make_shared<failover::Position>();
+  auto with_position = [position, done = std::move(done)](const Status& status, std::uint64_t) {
+    done(status, *position);
+  };
+  post_request(std::move(with_position), [this, position](Completion done) {
+    replica_->read_barrier(std::move(done), position);
+  });
+}
+
 Result<std::string> NodeImpl::kv_get(const std::string& key) const {
   const std::shared_lock lock(machine_mutex_);
   const auto& kv = replica_->machine().kv();

@@ -68,13 +68,38 @@ void append_new(std::vector<T>* to, const std::vector<T>& from) {
   }
 }
 
-// The id of a read: the context of read_index().
-std::optional<std::uint64_t> decode_read(const std::string& context) {
+// The context of a read_index(): the id of the read; a promoted leader adds where the acknowledged
+// WAL ends, "id@timeline:lsn".
+struct ReadContext {
   std::uint64_t id = 0;
-  const char* end = context.data() + context.size();
-  const auto parsed = std::from_chars(context.data(), end, id);
-  if (parsed.ec != std::errc() || parsed.ptr != end) return std::nullopt;
-  return id;
+  std::optional<failover::Position> acknowledged;
+};
+
+template <class T>
+bool take_number(const char** from, const char* end, T* to) {
+  const auto parsed = std::from_chars(*from, end, *to);
+  *from = parsed.ptr;
+  return parsed.ec == std::errc();
+}
+
+bool take_char(const char** from, const char* end, char expected) {
+  if (*from == end || **from != expected) return false;
+  ++*from;
+  return true;
+}
+
+std::optional<ReadContext> decode_read(const std::string& context) {
+  const char* from = context.data();
+  const char* end = from + context.size();
+  ReadContext read;
+  if (!take_number(&from, end, &read.id)) return std::nullopt;
+  if (from == end) return read;
+  failover::Position position;
+  if (!take_char(&from, end, '@') || !take_number(&from, end, &position.timeline) ||
+      !take_char(&from, end, ':') || !take_number(&from, end, &position.lsn) || from != end)
+    return std::nullopt;
+  read.acknowledged = position;
+  return read;
 }
 
 bool holds(const std::vector<raft::NodeId>& ids, raft::NodeId id) {
@@ -275,7 +300,7 @@ Status Replica::take_written() {
       if (response.to == options_.raft.id) {
         raft_->complete(response);
       } else {
-        outbox_->send(std::move(response));
+        send(std::move(response));
       }
     }
   }
@@ -292,14 +317,40 @@ Status Replica::hand_out() {
     } else if (message.to == raft::kApplyThread) {
       s = apply(message);
     } else {
-      outbox_->send(std::move(message));
+      send(std::move(message));
     }
     if (!s) return s;
   }
   for (const raft::ReadState& read : ready_.read_states) {
-    if (const auto id = decode_read(read.context)) requests_->confirm_read(*id, read.index);
+    const std::optional<ReadContext> asked = decode_read(read.context);
+    if (!asked) continue;
+    const bool own = raft_->role() == raft::Role::kLeader;
+    requests_->confirm_read(asked->id, read.index, own ? acknowledged() : asked->acknowledged);
   }
   return Status::ok();
+}
+
+// The answer to a read takes along where the acknowledged WAL ends, as of after the question.
+void Replica::send(raft::Message message) {
+  if (message.type == raft::MessageType::kReadIndexResponse) {
+    if (const auto position = acknowledged()) {
+      message.context +=
+          '@' + std::to_string(position->timeline) + ':' + std::to_string(position->lsn);
+    }
+  }
+  outbox_->send(std::move(message));
+}
+
+// Nothing that was acknowledged in this term or before lies above it (PROTOCOL.md, M9). Only a
+// promoted leader knows, once the quorum is in force; what one without other voters acknowledges is
+// covered by no quorum's LSN.
+std::optional<failover::Position> Replica::acknowledged() const {
+  const auto* done = machine_.latest_done();
+  const std::optional<failover::Lsn> before = controller_.settle_lsn();
+  if (!controller_.is_writable_leader() || done == nullptr || !before) return std::nullopt;
+  if (controller_.orders().quorum_voters != conf_.voters) return std::nullopt;
+  if (conf_.voters.size() < 2 && !conf_.learners.empty()) return std::nullopt;
+  return failover::Position{done->promotion.timeline, std::max(*before, host_->acknowledged_lsn())};
 }
 
 Status Replica::write(raft::Message write, bool sync) {

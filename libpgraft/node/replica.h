@@ -51,6 +51,9 @@ class Host {
   virtual Status clear_abstain() = 0;
   // Members, their addresses, promotions or the configuration changed.
   virtual void state_changed(const state::StateMachine& machine, const raft::ConfState& conf) = 0;
+  // Leader: the quorum's LSN; no acknowledged commit of this server's time as a primary lies above
+  // it. May be called at any time, and must not block.
+  virtual failover::Lsn acknowledged_lsn() { return 0; }
   // Around every change of the state machine, in pairs: a host that lets other threads read the
   // machine locks it here.
   virtual void applying() {}
@@ -109,6 +112,10 @@ class Replica {
   // Completes once this node's state machine holds everything that was committed when it was asked
   // (thesis 6.4): what is read here from then on is linearizable. `value`: the index.
   void read_barrier(Completion done);
+  // The same; and `position` has been set, by a promoted leader, to where the acknowledged WAL
+  // ends: a database that has replayed it holds all that was acknowledged before the call
+  // (PROTOCOL.md, M9).
+  void read_barrier(Completion done, std::shared_ptr<failover::Position> position);
   void add_member(const state::Member& member,
                   Completion done);  // as a learner; becomes a voter when its WAL has caught up
                                      // (rule 8); without a database when its log has
@@ -140,6 +147,8 @@ class Replica {
   // Ticks (raft().now_ticks()) at which the current leader lease began; 0: none. The lease lasts
   // election_ticks from there.
   std::uint64_t lease_start_tick() const { return raft_->quorum_ack_tick(); }
+  // Likewise when this follower last heard the leader of its term; 0: it knows of none.
+  std::uint64_t leader_heard_tick() const { return raft_->leader_heard_tick(); }
 
  private:
   Replica(const Options& options, storage::LogStore* store, LogWriter* writer, Outbox* outbox,
@@ -156,6 +165,8 @@ class Replica {
   Status apply(const raft::Entry& entry);
   void flush_proposals();
   void ask_to_read(std::uint64_t id);
+  void send(raft::Message message);
+  std::optional<failover::Position> acknowledged() const;
   Status save_snapshot_if_due();
   void close_for(raft::Term term);
   void report_changes();

@@ -52,7 +52,9 @@ void Replica::flush_proposals() {
   }
 }
 
-void Replica::read_barrier(Completion done) {
+void Replica::read_barrier(Completion done) { read_barrier(std::move(done), nullptr); }
+
+void Replica::read_barrier(Completion done, std::shared_ptr<failover::Position> position) {
   Status refused = check_part_of_cluster();
   if (refused && requests_->full()) {
     refused = Status(Code::kResourceExhausted,
@@ -60,7 +62,7 @@ void Replica::read_barrier(Completion done) {
   }
   if (refused && raft_->leader() == raft::kNoNode) refused = no_leader();
   if (!refused) return requests_->finish(std::move(done), refused);
-  ask_to_read(requests_->add_read(std::move(done), raft_->now_ticks()));
+  ask_to_read(requests_->add_read(std::move(done), std::move(position), raft_->now_ticks()));
 }
 
 // Without a leader now it is asked again later, and times out in the end.

@@ -899,11 +899,35 @@ TEST_F(ReplicaWithDatabaseTest, ASingleNodeIsPromotedAndItsBoundIsDurableFirst) 
   EXPECT_TRUE(node.newest_orders.lift_fence);
   EXPECT_EQ(*node.store->get_value("max_ack_timeline"), "2");  // rule 3
 
+  // PROTOCOL.md, M9: all that was acknowledged before lies below the end of the WAL by now.
+  Answer read;
+  const auto position = std::make_shared<failover::Position>();
+  node.replica->read_barrier(read.completion(), position);
+  process(node);
+  EXPECT_EQ(read.times, 1);
+  EXPECT_TRUE(read.status) << read.status.to_string();
+  EXPECT_EQ(*position, database.view(node.replica->controller().orders()).end);
+
   Answer added;
   node.replica->add_member(member(2), added.completion());
   process(node);
   EXPECT_EQ(added.times, 1);
   EXPECT_TRUE(added.status) << added.status.to_string();
+}
+
+TEST_F(ReplicaWithDatabaseTest, ALeaderThatIsNotPromotedDoesNotKnowWhatWasAcknowledged) {
+  TestNode& node = add(1);
+  ASSERT_TRUE(Replica::bootstrap(node.store.get(), member(1), 77));
+  start(node);
+  ASSERT_TRUE(tick_until([&] { return leader() == &node; }));
+  Answer plain, read;
+  node.replica->read_barrier(plain.completion());
+  node.replica->read_barrier(read.completion(), std::make_shared<failover::Position>());
+  process(node);
+  EXPECT_EQ(plain.times, 1);
+  EXPECT_EQ(read.times, 0);
+  ASSERT_TRUE(tick_until([&] { return read.times == 1; }));
+  EXPECT_EQ(read.status.code(), Code::kTimeout);
 }
 
 TEST_F(ReplicaWithDatabaseTest, ALeaderThatIsNotPromotedDoesNotChangeMembership) {

@@ -38,16 +38,25 @@ void Replica::Requests::settle_command(std::uint64_t request, const Status& stat
   commands_.erase(found);
 }
 
-std::uint64_t Replica::Requests::add_read(Completion done, std::uint64_t now) {
+std::uint64_t Replica::Requests::add_read(Completion done,
+                                          std::shared_ptr<failover::Position> position,
+                                          std::uint64_t now) {
   const std::uint64_t id = next_++;
-  reads_.emplace(id, Read{std::move(done), now + timeout_ticks_, now, std::nullopt});
+  reads_.emplace(
+      id, Read{std::move(done), now + timeout_ticks_, now, std::nullopt, std::move(position)});
   return id;
 }
 
-void Replica::Requests::confirm_read(std::uint64_t id, raft::Index index) {
+void Replica::Requests::confirm_read(std::uint64_t id, raft::Index index,
+                                     const std::optional<failover::Position>& acknowledged) {
   const auto found = reads_.find(id);
   // Asked twice, the first answer will do: it is of a time after the question.
-  if (found != reads_.end() && !found->second.index) found->second.index = index;
+  if (found == reads_.end() || found->second.index) return;
+  if (found->second.position) {
+    if (!acknowledged) return;  // the leader is not promoted yet; it is asked again
+    *found->second.position = *acknowledged;
+  }
+  found->second.index = index;
 }
 
 void Replica::Requests::settle_read(std::uint64_t id, const Status& status) {

@@ -32,8 +32,11 @@ class Replica::Requests {
 
   // Reads wait for the leader's answer, then for the state machine. Their ids are the contexts of
   // read_index().
-  std::uint64_t add_read(Completion done, std::uint64_t now);
-  void confirm_read(std::uint64_t id, raft::Index index);
+  std::uint64_t add_read(Completion done, std::shared_ptr<failover::Position> position,
+                         std::uint64_t now);
+  // An answer without a position does not count where one is wanted.
+  void confirm_read(std::uint64_t id, raft::Index index,
+                    const std::optional<failover::Position>& acknowledged);
   void settle_read(std::uint64_t id, const Status& status);
   void settle_reads(raft::Index applied);
   // Those that were asked at least `age` ticks ago and have no answer: the question or the answer
@@ -75,6 +78,7 @@ class Replica::Requests {
     std::uint64_t deadline = 0;
     std::uint64_t asked = 0;
     std::optional<raft::Index> index;
+    std::shared_ptr<failover::Position> position;  // null: not wanted
   };
   struct Finished {
     Completion done;

@@ -61,6 +61,7 @@ class Raft {
 
   std::uint64_t now_ticks() const { return now_; }
   std::uint64_t quorum_ack_tick() const;
+  std::uint64_t leader_heard_tick() const;
   bool own_term_applied() const;
   bool conf_change_pending() const;
   Term term() const { return term_; }

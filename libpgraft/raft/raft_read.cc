@@ -140,6 +140,10 @@ bool Raft::in_a_lease() const {
          now_ - *heard_leader_at_ <= static_cast<std::uint64_t>(config_.election_ticks);
 }
 
+std::uint64_t Raft::leader_heard_tick() const {
+  return role_ == Role::kFollower && lead_ != kNoNode ? heard_leader_at_.value_or(0) : 0;
+}
+
 std::uint64_t Raft::quorum_ack_tick() const {
   if (role_ != Role::kLeader) return 0;
   const std::uint64_t tick = tracker_.acked([this](NodeId id) {

@@ -129,6 +129,27 @@ TEST(LeaseMeasure, IsTheTickThatAQuorumHasAnsweredAndNoLater) {
   EXPECT_EQ(cluster[1].status().progress.at(3).idle_ticks, 0u);
 }
 
+TEST(LeaseMeasure, AFollowerKnowsWhenItHeardTheLeaderOfItsTerm) {
+  TestCluster cluster({1, 2, 3});
+  EXPECT_EQ(cluster[2].leader_heard_tick(), 0u);
+  cluster.tick(2, 3);
+  cluster.elect(1);
+  EXPECT_EQ(cluster[2].leader_heard_tick(), 3u);
+  EXPECT_EQ(cluster[1].leader_heard_tick(), 0u);
+  cluster.tick(2, 2);
+  cluster.tick(1);
+  cluster.settle();
+  EXPECT_EQ(cluster[2].leader_heard_tick(), 5u);
+  cluster.isolate(2);
+  cluster.tick(2, 4);
+  cluster.tick(1);
+  cluster.settle();
+  EXPECT_EQ(cluster[2].leader_heard_tick(), 5u);
+  // As soon as it asks for votes it knows of no leader.
+  ASSERT_TRUE(cluster[2].campaign().is_ok());
+  EXPECT_EQ(cluster[2].leader_heard_tick(), 0u);
+}
+
 TEST(LeaseMeasure, StartsAfreshInEachTermAndIsNotTakenFromTheFuture) {
   TestCluster cluster({1, 2, 3});
   cluster.tick(1, 5);

@@ -286,6 +286,7 @@ void RawNode::set_randomized_election_timeout(int ticks) {
 }
 std::uint64_t RawNode::now_ticks() const { return raft_->now_ticks(); }
 std::uint64_t RawNode::quorum_ack_tick() const { return raft_->quorum_ack_tick(); }
+std::uint64_t RawNode::leader_heard_tick() const { return raft_->leader_heard_tick(); }
 bool RawNode::own_term_applied() const { return raft_->own_term_applied(); }
 bool RawNode::conf_change_pending() const { return raft_->conf_change_pending(); }
 Term RawNode::term() const { return raft_->term(); }

@@ -215,6 +215,8 @@ class RawNode {
   // in this term. A sole voter: the current tick count.
   std::uint64_t now_ticks() const;
   std::uint64_t quorum_ack_tick() const;
+  // Follower: own tick count when it last heard the leader of its term; 0: it knows of none.
+  std::uint64_t leader_heard_tick() const;
 
   // Leader: its own term's first entry is applied (rule 4, PROTOCOL.md M4f).
   bool own_term_applied() const;
