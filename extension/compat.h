@@ -78,6 +78,13 @@ pgraft_walreceiver_latch(void)
 #endif
 }
 
+/* 17: the virtual transaction's number has moved. */
+#if PG_VERSION_NUM >= 170000
+#define PGRAFT_PROC_LXID(proc) ((proc)->vxid.lxid)
+#else
+#define PGRAFT_PROC_LXID(proc) ((proc)->lxid)
+#endif
+
 /* 17: sets belong to resource owners; one of none lives as long as the process. */
 #if PG_VERSION_NUM >= 170000
 #define PGRAFT_CREATE_WAIT_EVENT_SET(count) CreateWaitEventSet(NULL, count)

@@ -42,6 +42,8 @@ namespace transport = pgraft::transport;
 
 static_assert(PGRAFT_MAX_MEMBERS == state::kMaxMembers);
 static_assert(PGRAFT_ADDRESS_SIZE == state::kMaxAddressBytes + 1);
+static_assert(PGRAFT_ADDRESS_SIZE == state::kMaxPausedByBytes + 1);
+static_assert(PGRAFT_DRAIN_END == static_cast<int>(failover::Drain::kEnd));
 static_assert(PGRAFT_NAME_SIZE == state::kMaxNameBytes + 1);
 static_assert(PGRAFT_KEPT_PROMOTIONS == state::kKeptPromotions);
 static_assert(static_cast<int>(Code::kOk) == PGRAFT_OK);
@@ -91,6 +93,10 @@ failover::DatabaseView to_view(const PgraftDatabaseView& in) {
   out.oldest = in.oldest_lsn;
   out.highest_history = in.highest_history;
   out.quorum_in_force = in.quorum_in_force;
+  out.writers = static_cast<std::size_t>(in.writers);
+  out.sessions = static_cast<std::size_t>(in.sessions);
+  out.settled = in.settled;
+  out.writers_text = in.writers_text;
   for (int i = 0; i < std::min(in.history_count, PGRAFT_HISTORY_MAX); i++) {
     out.history.push_back({in.history[i].timeline, in.history[i].end});
   }
@@ -281,7 +287,16 @@ struct PgraftEngine final : public node::DatabaseHost {
                         done);
         return;
       case PGRAFT_CMD_REMOVE_NODE: node_->remove_node(command.node_id, done); return;
-      case PGRAFT_CMD_TRANSFER: node_->transfer_leadership(command.node_id, done); return;
+      case PGRAFT_CMD_TRANSFER:
+        node_->transfer_leadership(
+            {command.node_id, std::chrono::milliseconds(command.limit_ms), command.end_writers},
+            done);
+        return;
+      case PGRAFT_CMD_CHECK_TRANSFER: node_->check_transfer(command.node_id, done); return;
+      case PGRAFT_CMD_CANCEL_TRANSFER: node_->cancel_transfer(done); return;
+      case PGRAFT_CMD_PAUSE:
+        node_->propose(state::Pause{command.until_ms, command.address}, done);
+        return;
       case PGRAFT_CMD_READ_BARRIER:
         node_->database_barrier([this, id](const Status& status, failover::Position position) {
           complete(id, status, position.lsn, position.timeline);
@@ -316,6 +331,9 @@ struct PgraftEngine final : public node::DatabaseHost {
   void status(PgraftEngineStatus* out) const {
     fill_status(node_->status(), out);
     out->raft_port = node_->port();
+    const state::Pause pause = node_->pause();
+    out->paused_until_ms = pause.until_ms;
+    copy_text(out->paused_by, pause.by);
     const auto promotions = node_->promotions();
     const std::size_t skipped =
         promotions.size() > PGRAFT_KEPT_PROMOTIONS ? promotions.size() - PGRAFT_KEPT_PROMOTIONS : 0;
@@ -349,6 +367,8 @@ struct PgraftEngine final : public node::DatabaseHost {
     out.heartbeat_interval = std::chrono::milliseconds(config.heartbeat_interval_ms);
     out.election_timeout = std::chrono::milliseconds(config.election_timeout_ms);
     out.max_log_entries = static_cast<std::size_t>(config.max_log_entries);
+    out.failover_priority = config.failover_priority;
+    out.nosync = config.nosync;
     out.request_timeout = std::chrono::milliseconds(config.request_timeout_ms);
     return out;
   }
@@ -422,6 +442,7 @@ struct PgraftEngine final : public node::DatabaseHost {
       out.quorum_voters[out.quorum_voters_count++] = voter;
     }
     out.promote = orders.promote;
+    out.drain = static_cast<int>(orders.drain);
     out.restart = static_cast<int>(orders.restart);
     copy_text(out.reason, orders.reason);
     // rule 9: a restart for a rewind or clone only with its marker on disk, or the server would

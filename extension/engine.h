@@ -65,6 +65,8 @@ typedef struct PgraftEngineConfig
 	int election_timeout_ms;
 	int max_log_entries;
 	int health_period_ms;          /* 0: rule 11 is left out, a negative control's */
+	int failover_priority;
+	bool nosync;
 	int request_timeout_ms;        /* how long a request for a change waits for the other members */
 	PgraftGuard *guard;            /* in shared memory */
 	const uint64_t *acknowledged;  /* the quorum's LSN, written by walsenders; accessed as the guard's words are */
@@ -94,6 +96,7 @@ typedef struct PgraftOrders
 	int quorum_voters_count;
 	uint64_t quorum_voters[PGRAFT_MAX_MEMBERS];
 	uint32_t promote;
+	int drain;                     /* PGRAFT_DRAIN_... */
 	int restart;                   /* 0 none, 1 standby, 2 rewind, 3 clone (for these two the rejoin marker is already durable) */
 	char reason[PGRAFT_MESSAGE_SIZE];
 } PgraftOrders;
@@ -124,6 +127,10 @@ typedef struct PgraftDatabaseView
 	uint64_t quorum_in_force;
 	int history_count;             /* of the current timeline, when a primary */
 	PgraftHistoryLine history[PGRAFT_HISTORY_MAX];
+	int writers;                   /* these only while there is a drain: sessions whose transaction has begun to write */
+	int sessions;                  /* sessions that are to be ended */
+	bool settled;                  /* all WAL was flushed when end_lsn was read */
+	char writers_text[PGRAFT_NAME_SIZE * 4];
 	int streams_count;
 	PgraftStream streams[PGRAFT_MAX_MEMBERS];
 } PgraftDatabaseView;
@@ -133,7 +140,10 @@ typedef enum PgraftCommandType
 	PGRAFT_CMD_INIT = 1,
 	PGRAFT_CMD_ADD_NODE,           /* node_id (0: any), address, port: of the Raft port */
 	PGRAFT_CMD_REMOVE_NODE,        /* node_id */
-	PGRAFT_CMD_TRANSFER,           /* node_id (0: the best one) */
+	PGRAFT_CMD_TRANSFER,           /* node_id (0: the best one), limit_ms, end_writers, pid */
+	PGRAFT_CMD_CHECK_TRANSFER,     /* node_id: whether it would be begun; value: the node that was chosen */
+	PGRAFT_CMD_CANCEL_TRANSFER,
+	PGRAFT_CMD_PAUSE,              /* until_ms, address: who asks */
 	PGRAFT_CMD_READ_BARRIER        /* value and timeline: where the acknowledged WAL ends */
 } PgraftCommandType;
 
@@ -144,6 +154,10 @@ typedef struct PgraftCommand
 	uint64_t node_id;
 	char address[PGRAFT_ADDRESS_SIZE];
 	int port;
+	int pid;                       /* backend that waits and is not to be ended; 0 none */
+	int limit_ms;
+	bool end_writers;
+	uint64_t until_ms;             /* since 1970; 0: not paused */
 } PgraftCommand;
 
 typedef struct PgraftCompletion
@@ -201,6 +215,8 @@ typedef struct PgraftEngineStatus
 	uint64_t messages_processed;
 	uint64_t heartbeats_sent;
 	uint64_t elections_triggered;
+	uint64_t paused_until_ms;      /* since 1970; it may be over; 0: not paused */
+	char paused_by[PGRAFT_ADDRESS_SIZE];
 	char phase[PGRAFT_MESSAGE_SIZE];
 	char failure[PGRAFT_MESSAGE_SIZE]; /* not empty: the node has failed and says why */
 	int raft_port;                 /* the one it listens on */

@@ -117,6 +117,8 @@ executor_start(QueryDesc *query, int eflags)
 {
 	ErrorContextCallback hint;
 
+	if (pgraft_shared != NULL && pgraft_drain_may_write(query->plannedstmt))
+		pgraft_drain_wait();
 	begin_statement(&hint);
 	if (prev_executor_start)
 		prev_executor_start(query, eflags);
@@ -171,6 +173,8 @@ process_utility(PlannedStmt *statement, const char *query, bool read_only_tree, 
 	ProcessUtility_hook_type next = prev_process_utility ? prev_process_utility : standard_ProcessUtility;
 	ErrorContextCallback hint;
 
+	if (pgraft_shared != NULL && (finishes_prepared(statement) || pgraft_drain_may_write(statement)))
+		pgraft_drain_wait();
 	begin_statement(&hint);
 	refuse_renamed_sender(statement);
 	pgraft_check_copy(statement);

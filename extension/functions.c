@@ -27,7 +27,6 @@ PG_FUNCTION_INFO_V1(pgraft_init);
 PG_FUNCTION_INFO_V1(pgraft_add_node);
 PG_FUNCTION_INFO_V1(pgraft_add_node_server);
 PG_FUNCTION_INFO_V1(pgraft_remove_node);
-PG_FUNCTION_INFO_V1(pgraft_transfer_leadership);
 PG_FUNCTION_INFO_V1(pgraft_get_cluster_status);
 PG_FUNCTION_INFO_V1(pgraft_get_nodes);
 PG_FUNCTION_INFO_V1(pgraft_is_leader);
@@ -55,6 +54,12 @@ require_loaded(void)
 
 static void
 require_node_id(void)
+{
+	pgraft_require_node_id();
+}
+
+void
+pgraft_require_node_id(void)
 {
 	require_loaded();
 	if (pgraft_node_id == 0)
@@ -88,12 +93,15 @@ is_writable_leader(void)
 static int32
 node_id_argument(FunctionCallInfo fcinfo, int n)
 {
-	int32		id;
-
 	if (PG_ARGISNULL(n))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("node_id must not be null")));
-	id = PG_GETARG_INT32(n);
+	return pgraft_node_id_argument(PG_GETARG_INT32(n));
+}
+
+int32
+pgraft_node_id_argument(int32 id)
+{
 	if (id < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -263,15 +271,25 @@ wait_for_command(uint64 id, TimestampTz deadline, PgraftCommandStatus *result)
 	ConditionVariableCancelSleep();
 }
 
+/* A switchover that has been begun is given up, if that is still possible. */
+static void
+withdraw_switchover(void)
+{
+	PgraftCommand command;
+
+	memset(&command, 0, sizeof(command));
+	command.type = PGRAFT_CMD_CANCEL_TRANSFER;
+	(void) pgraft_command_queue(&command);
+}
+
 /* Queues a command and waits for its end. A session that is cancelled takes back what has not been begun. */
 static void
-await_command(PgraftCommandType type, uint64 node_id, const char *address, int port, TimestampTz deadline,
-			  PgraftCommandStatus *result)
+await_command(const PgraftCommand *command, TimestampTz deadline, PgraftCommandStatus *result)
 {
 	uint64		id;
 
 	require_worker();
-	id = pgraft_command_enqueue(type, node_id, address, port);
+	id = pgraft_command_queue(command);
 	PG_TRY();
 	{
 		wait_for_command(id, deadline, result);
@@ -279,25 +297,45 @@ await_command(PgraftCommandType type, uint64 node_id, const char *address, int p
 	PG_CATCH();
 	{
 		ConditionVariableCancelSleep();
-		if (!pgraft_command_withdraw(id) && geterrcode() == ERRCODE_QUERY_CANCELED && type != PGRAFT_CMD_READ_BARRIER &&
+		if (!pgraft_command_withdraw(id) && geterrcode() == ERRCODE_QUERY_CANCELED &&
+			command->type != PGRAFT_CMD_READ_BARRIER &&
 			pgraft_command_state(id, result) && result->state == PGRAFT_COMMAND_PROCESSING)
+		{
+			if (command->type == PGRAFT_CMD_TRANSFER)
+				withdraw_switchover();
 			ereport(WARNING,
 					(errmsg("the change had been begun, its outcome is unknown"),
 					 errhint("Look at pgraft_get_nodes() before trying again.")));
+		}
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
 }
 
-/* A change of the cluster; raises its failure. */
-static void
-run_command(PgraftCommandType type, uint64 node_id, const char *address, int port, TimestampTz deadline)
+uint64
+pgraft_run_command(const PgraftCommand *command, TimestampTz deadline)
 {
 	PgraftCommandStatus result;
 
-	await_command(type, node_id, address, port, deadline, &result);
+	await_command(command, deadline, &result);
 	if (result.state == PGRAFT_COMMAND_FAILED)
 		report_failure(&result.error);
+	return result.value;
+}
+
+/* A change of the membership. */
+static void
+run_command(PgraftCommandType type, uint64 node_id, const char *address, int port, TimestampTz deadline)
+{
+	PgraftCommand command;
+
+	memset(&command, 0, sizeof(command));
+	command.type = type;
+	command.node_id = node_id;
+	command.port = port;
+	if (address != NULL)		/* its length has been checked */
+		strlcpy(command.address, address, PGRAFT_ADDRESS_SIZE);
+	(void) pgraft_run_command(&command, deadline);
 }
 
 /* ---- lifecycle ---- */
@@ -516,16 +554,6 @@ pgraft_remove_node(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-Datum
-pgraft_transfer_leadership(PG_FUNCTION_ARGS)
-{
-	int32		id = PG_ARGISNULL(0) ? 0 : node_id_argument(fcinfo, 0);
-
-	require_node_id();
-	run_command(PGRAFT_CMD_TRANSFER, (uint64) id, NULL, 0, command_deadline());
-	PG_RETURN_VOID();
-}
-
 /* ---- status ---- */
 
 static Datum
@@ -542,8 +570,8 @@ Datum
 pgraft_get_cluster_status(PG_FUNCTION_ARGS)
 {
 	PgraftEngineStatus *status = copy_status();
-	Datum		values[16];
-	bool		nulls[16] = {0};
+	Datum		values[18];
+	bool		nulls[18] = {0};
 	uint32		timeline;
 	XLogRecPtr	lsn;
 	bool		in_recovery;
@@ -574,6 +602,9 @@ pgraft_get_cluster_status(PG_FUNCTION_ARGS)
 	nulls[n++] = lsn == 0;
 	values[n++] = BoolGetDatum(in_recovery);
 	values[n++] = BoolGetDatum(status->abstaining);
+	nulls[n] = nulls[n + 1] = !pgraft_is_paused(status);
+	values[n++] = TimestampTzGetDatum(pgraft_paused_until(status));
+	values[n++] = CStringGetTextDatum(status->paused_by);
 	return row(fcinfo, values, nulls);
 }
 
@@ -660,13 +691,16 @@ Datum
 pgraft_read_barrier(PG_FUNCTION_ARGS)
 {
 	TimestampTz deadline = command_deadline();
+	PgraftCommand command;
 	PgraftCommandStatus result;
 	long		pause_ms = 1;
 
-	require_node_id();
+	memset(&command, 0, sizeof(command));
+	command.type = PGRAFT_CMD_READ_BARRIER;
+	pgraft_require_node_id();
 	if (pgraft_load(&pgraft_shared->guard.standalone))
 		PG_RETURN_VOID();
-	await_command(PGRAFT_CMD_READ_BARRIER, 0, NULL, 0, deadline, &result);
+	await_command(&command, deadline, &result);
 	if (result.state == PGRAFT_COMMAND_FAILED)
 		ereport(ERROR,
 				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
@@ -756,6 +790,12 @@ command_name(PgraftCommandType type)
 			return "REMOVE_NODE";
 		case PGRAFT_CMD_TRANSFER:
 			return "TRANSFER_LEADERSHIP";
+		case PGRAFT_CMD_CHECK_TRANSFER:
+			return "CHECK_TRANSFER";
+		case PGRAFT_CMD_CANCEL_TRANSFER:
+			return "CANCEL_TRANSFER";
+		case PGRAFT_CMD_PAUSE:
+			return "PAUSE";
 		case PGRAFT_CMD_READ_BARRIER:
 			return "READ_BARRIER";
 	}

@@ -18,6 +18,11 @@
 extern "C" {
 #endif
 
+/* failover::Drain */
+#define PGRAFT_DRAIN_NONE 0
+#define PGRAFT_DRAIN_HOLD 1
+#define PGRAFT_DRAIN_END 2
+
 typedef struct PgraftGuard
 {
 	uint64_t standalone;     /* 1: this server belongs to no cluster, nothing is fenced or gated (set by the start-up hook, cleared by the worker) */
@@ -43,6 +48,7 @@ typedef struct PgraftGuard
 	/* rule 6, backstop: walsenders a commit needs besides this node (k of ANY k); meaningful while fence_term != 0 */
 	uint64_t quorum_k;
 
+	uint64_t drain;          /* PGRAFT_DRAIN_...: a planned switchover (drain.c); written by the worker */
 	uint64_t leader_id;      /* for hints in messages; 0 unknown */
 	uint64_t worker_tick_ns; /* last sign of life of the worker's main thread (rule 11) */
 	uint64_t database_tick_ns; /* the same of the database, when a primary (health.c); 0: not known */

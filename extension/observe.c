@@ -211,4 +211,6 @@ pgraft_observe(uint64 orders_seen, PgraftDatabaseView *view)
 	view->needed_lsn = Min(GetRedoRecPtr(), view->end_lsn);	/* where this server would begin to recover */
 	view->frozen = pgraft_sender_frozen();
 	view->quorum_in_force = pgraft_quorum_in_force();
+	if (!view->in_recovery)
+		pgraft_drain_observe(view);
 }

@@ -38,7 +38,7 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'pgraft_transfer_leadership'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION pgraft_transfer_leadership(integer) IS
-'hands leadership over to a member, null: to the one that has most; run on the leader. Errors: 55000 (not the leader), 42704 (no such member), 40003 (outcome unknown)';
+'planned switchover to a member, null: to the best one; run on the leader. Writes wait until the member has all WAL and leads, or until it is given up after pgraft.switchover_timeout. Errors: 55000 (not the leader, the member can''t take over, or given up: the reason is said), 42704 (no such member), 25001 (the calling transaction has written), 40003 (outcome unknown)';
 
 REVOKE EXECUTE ON FUNCTION pgraft_init() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION pgraft_add_node(integer, text, integer) FROM PUBLIC;
@@ -64,12 +64,14 @@ CREATE FUNCTION pgraft_get_cluster_status(
     OUT timeline bigint,
     OUT lsn pg_lsn,
     OUT in_recovery boolean,
-    OUT abstaining boolean)
+    OUT abstaining boolean,
+    OUT paused_until timestamp with time zone,
+    OUT paused_by text)
 RETURNS record
 AS 'MODULE_PATHNAME', 'pgraft_get_cluster_status'
 LANGUAGE C VOLATILE PARALLEL SAFE;
 COMMENT ON FUNCTION pgraft_get_cluster_status() IS
-'the cluster as this node sees it: term, leader (null: none known), this node''s state, whether it accepts writes, what its failover controller does or waits for, and where its WAL ends';
+'the cluster as this node sees it: term, leader (null: none known), this node''s state, whether it accepts writes, what its failover controller does or waits for, where its WAL ends, and until when failover is paused (null: it is not)';
 
 CREATE FUNCTION pgraft_get_nodes(
     OUT node_id integer,
@@ -159,3 +161,22 @@ AS 'MODULE_PATHNAME', 'pgraft_get_version'
 LANGUAGE C STABLE PARALLEL SAFE;
 COMMENT ON FUNCTION pgraft_get_version() IS
 'version of the loaded pgraft';
+
+-- Maintenance.
+
+CREATE FUNCTION pgraft_pause(duration interval DEFAULT '1 hour')
+RETURNS timestamp with time zone
+AS 'MODULE_PATHNAME', 'pgraft_pause'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_pause(interval) IS
+'no failover by itself for that long, returns until when: if the leader fails, nobody but the same node takes over, so writes stop until it is back; run on any member. Planned switchovers work. Ends by itself, or by pgraft_resume(). Errors: 22023 (not positive, or over 30 days), 57P03 (no quorum), 40003 (outcome unknown)';
+
+CREATE FUNCTION pgraft_resume()
+RETURNS void
+AS 'MODULE_PATHNAME', 'pgraft_resume'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_resume() IS
+'ends a pause, if there is one; run on any member. Errors: 57P03 (no quorum), 40003 (outcome unknown)';
+
+REVOKE EXECUTE ON FUNCTION pgraft_pause(interval) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION pgraft_resume() FROM PUBLIC;

@@ -39,6 +39,10 @@ extern bool pgraft_minority_reads;
 extern int	pgraft_rules_off;			/* PGRAFT_OFF_...: for tests only */
 extern char *pgraft_replication_conninfo;
 extern int	pgraft_command_timeout;		/* ms */
+extern int	pgraft_switchover_timeout;	/* ms */
+extern bool pgraft_switchover_end_writers;
+extern int	pgraft_failover_priority;
+extern bool pgraft_nosync;
 
 /* Parts of rules 1, 6, 7 and 11 that pgraft.debug_rules_off can leave out, so that tests can show what each of them is for. */
 #define PGRAFT_OFF_COMMIT_WAIT 0x01		/* the wait for the quorum can be cancelled */
@@ -182,6 +186,7 @@ extern void pgraft_wake_worker(void);	/* any process, also a signal-unsafe place
 
 /* commands: queued by backends, taken and finished by the worker (shmem.c) */
 extern uint64 pgraft_command_enqueue(PgraftCommandType type, uint64 node_id, const char *address, int port);
+extern uint64 pgraft_command_queue(const PgraftCommand *command);	/* its id is chosen here */
 extern bool pgraft_command_state(uint64 id, PgraftCommandStatus *status);	/* false: forgotten */
 extern bool pgraft_command_withdraw(uint64 id);		/* true: it had not been begun, and will not be */
 extern bool pgraft_command_take(PgraftCommand *command);
@@ -228,6 +233,11 @@ extern const char *pgraft_quorum_problem(void);	/* why the setting is not in for
 /* promote.c */
 extern void pgraft_promote_start(uint32 timeline);	/* reserves ids in between, signals the startup process; once */
 extern bool pgraft_promote_pending(void);
+/* drain.c */
+extern void pgraft_drain_set(int drain);
+extern void pgraft_drain_observe(PgraftDatabaseView *view);
+extern void pgraft_drain_spare(int pid);	/* backend that waits for the switchover; 0 none */
+extern bool pgraft_drain_answered(void);
 /* observe.c */
 extern void pgraft_observe(uint64 orders_seen, PgraftDatabaseView *view);
 /* restart.c */
@@ -241,6 +251,15 @@ extern char *pgraft_parity_problem(void);	/* which settings are lower than the l
 extern void pgraft_health_probe(void);	/* health.c; rule 11 */
 extern void pgraft_health_forget(void);
 extern const char *pgraft_health_problem(void);	/* NULL: none is known */
+
+/* switchover.c */
+extern TimestampTz pgraft_paused_until(const PgraftEngineStatus *status);
+extern bool pgraft_is_paused(const PgraftEngineStatus *status);
+
+/* functions.c, for other files of SQL functions */
+extern void pgraft_require_node_id(void);
+extern int32 pgraft_node_id_argument(int32 id);
+extern uint64 pgraft_run_command(const PgraftCommand *command, TimestampTz deadline);	/* its value; raises its failure */
 
 /* functions.c / fence.c */
 extern const char *pgraft_leader_hint(void);	/* "Node 2 (10.0.0.2:5432) is the leader." or "No leader is known at the moment."; palloc'd */

@@ -16,6 +16,11 @@ extern void pgraft_fence_mark_session(void);	/* this session starts as a read-on
 extern void pgraft_check_read(const PlannedStmt *plan);			/* its snapshot has been taken */
 extern void pgraft_check_copy(const PlannedStmt *statement);	/* a utility statement */
 
+/* drain.c: planned switchovers */
+extern bool pgraft_drain_may_write(PlannedStmt *statement);
+extern void pgraft_drain_wait(void);			/* a statement that may write; returns when it may go on */
+extern void pgraft_drain_refuse_session(void);	/* FATAL while none is let in */
+
 /* commit.c: the window in which the commit waits for its quorum, for commits that do not go through the transaction callback */
 extern void pgraft_commit_window_open(void);	/* ERROR if the statement is being cancelled */
 extern void pgraft_commit_window_close(void);	/* idempotent */

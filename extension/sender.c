@@ -469,8 +469,11 @@ authentication(Port *port, int status)
 
 	if (am_walsender)
 		admit_walsender(port);
-	else if (pgraft_fenced())
+	else
 	{
+		pgraft_drain_refuse_session();
+		if (!pgraft_fenced())
+			return;
 		/* POSTGRES.md, S8: what target_session_attrs goes by */
 		SetConfigOption("default_transaction_read_only", "on", PGC_SUSET, PGC_S_OVERRIDE);
 		pgraft_fence_mark_session();

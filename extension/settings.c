@@ -38,6 +38,10 @@ bool		pgraft_minority_reads = true;
 int			pgraft_rules_off = 0;
 char	   *pgraft_replication_conninfo = NULL;
 int			pgraft_command_timeout = 30000;
+int			pgraft_switchover_timeout = 10000;
+bool		pgraft_switchover_end_writers = false;
+int			pgraft_failover_priority = 100;
+bool		pgraft_nosync = false;
 static char *rules_off_setting = NULL;
 
 /* ---- checks ---- */
@@ -356,6 +360,14 @@ define_timing(void)
 							"How long a function that changes the cluster waits before it gives up.",
 							"When it gives up on a change that has been begun, the outcome is unknown.",
 							&pgraft_command_timeout, 30000, 100, INT_MAX, PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("pgraft.switchover_timeout",
+							"How long pgraft_transfer_leadership() may hold writes back before it gives up.",
+							"Running transactions must have ended, and the target must have all WAL, by then. The checkpoint before it is not counted.",
+							&pgraft_switchover_timeout, 10000, 100, 3600000, PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomBoolVariable("pgraft.switchover_end_writers",
+							 "Lets pgraft_transfer_leadership() abort transactions that have not ended at half of pgraft.switchover_timeout.",
+							 "Off: it gives up in the end, and says which sessions were in the way.",
+							 &pgraft_switchover_end_writers, false, PGC_USERSET, 0, NULL, NULL, NULL);
 }
 
 /*
@@ -386,6 +398,7 @@ static GivenSetting given_settings[] = {
 	{"pgraft.peer_timeout", &pgraft_peer_timeout, NULL, NULL, GUC_UNIT_MS, NULL},
 	{"pgraft.health_period_ms", &pgraft_health_period_ms, NULL, NULL, GUC_UNIT_MS, NULL},
 	{"pgraft.command_timeout", &pgraft_command_timeout, NULL, NULL, GUC_UNIT_MS, NULL},
+	{"pgraft.failover_priority", &pgraft_failover_priority, NULL, NULL, 0, NULL},
 	{"pgraft.max_log_entries", &pgraft_max_log_entries, NULL, NULL, 0, NULL},
 	{"pgraft.debug_rules_off", NULL, &rules_off_setting, NULL, 0, NULL},
 	{"pgraft.minority_reads", NULL, NULL, &pgraft_minority_reads, 0, NULL},
@@ -438,6 +451,14 @@ pgraft_define_settings(void)
 							"Number of Raft log entries sent in one message at most.",
 							NULL,
 							&pgraft_max_log_entries, 1000, 1, 100000, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("pgraft.failover_priority",
+							"Who shall lead: members with a greater value campaign first and are chosen first in a switchover.",
+							"0: this node leads only where nobody else may without losing data, and hands over as soon as somebody else can.",
+							&pgraft_failover_priority, 100, 0, 100, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("pgraft.nosync",
+							 "This node stays a learner when it is added: it has no vote and no commit waits for it.",
+							 "It has an effect when the node is added to the cluster; remove and add it again to change it.",
+							 &pgraft_nosync, false, PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("pgraft.debug_enabled",
 							 "Writes every order of the failover controller to the server's log.",
 							 NULL,

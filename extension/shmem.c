@@ -92,22 +92,32 @@ unfinished(const PgraftCommandStatus *status)
 uint64
 pgraft_command_enqueue(PgraftCommandType type, uint64 node_id, const char *address, int port)
 {
-	PgraftQueued queued;
-	PgraftCommandStatus *status;
-	bool		full;
+	PgraftCommand command;
 
-	memset(&queued, 0, sizeof(queued));
-	queued.command.type = type;
-	queued.command.node_id = node_id;
-	queued.command.port = port;
+	memset(&command, 0, sizeof(command));
+	command.type = type;
+	command.node_id = node_id;
+	command.port = port;
 	if (address != NULL)
 	{
 		if (strlen(address) >= PGRAFT_ADDRESS_SIZE)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("address is longer than %d bytes", PGRAFT_ADDRESS_SIZE - 1)));
-		strlcpy(queued.command.address, address, PGRAFT_ADDRESS_SIZE);
+		strlcpy(command.address, address, PGRAFT_ADDRESS_SIZE);
 	}
+	return pgraft_command_queue(&command);
+}
+
+uint64
+pgraft_command_queue(const PgraftCommand *command)
+{
+	PgraftQueued queued;
+	PgraftCommandStatus *status;
+	bool		full;
+
+	memset(&queued, 0, sizeof(queued));
+	queued.command = *command;
 	queued.queued_at = GetCurrentTimestamp();
 
 	LWLockAcquire(pgraft_shared->lock, LW_EXCLUSIVE);
@@ -120,7 +130,7 @@ pgraft_command_enqueue(PgraftCommandType type, uint64 node_id, const char *addre
 		memset(status, 0, sizeof(*status));
 		status->id = queued.command.id;
 		status->state = PGRAFT_COMMAND_PENDING;
-		status->type = type;
+		status->type = command->type;
 		status->queued_at = queued.queued_at;
 	}
 	LWLockRelease(pgraft_shared->lock);

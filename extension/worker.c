@@ -35,6 +35,8 @@
 
 #define MAX_RETRY_DELAY_MS 5000
 #define STUCK_MS 5000
+#define STOP_MS 3000			/* how long a server's stop waits for a new leader */
+#define STOP_COMMAND UINT64_MAX	/* no backend waits for it */
 #define GOOD_START_MS 30000		/* a worker that has run this long starts without delay the next time */
 
 static PgraftEngine *engine = NULL;
@@ -42,6 +44,7 @@ static PgraftOrders orders;				/* newest known */
 static PgraftDatabaseView view;			/* newest */
 static PgraftDatabaseView observed;		/* last one told to the engine */
 static PgraftEngineStatus status;		/* newest */
+static bool stop_refused = false;		/* the switchover of a server that stops */
 
 /* ---- state shown to others ---- */
 
@@ -70,6 +73,7 @@ close_all(void)
 	pgraft_store(&guard->lease_until_ns, 0);
 	pgraft_store(&guard->contact_until_ns, 0);
 	pgraft_store(&guard->admit_term, 0);
+	pgraft_store(&guard->drain, PGRAFT_DRAIN_NONE);
 }
 
 /*
@@ -136,6 +140,62 @@ end_worker(void)
 	proc_exit(pgraft_server_is_stopping() ? 0 : 1);
 }
 
+/* A majority is left without this node, and somebody may lead it. */
+static bool
+others_can_go_on(void)
+{
+	int			voters = 0;
+	int			answering = 0;
+
+	for (int i = 0; i < status.members_count; i++)
+	{
+		const PgraftMemberStatus *member = &status.members[i];
+
+		voters += member->voter;
+		answering += member->voter && member->answering && member->id != status.node_id;
+	}
+	return answering > voters / 2;
+}
+
+/*
+ * A leader whose server is being stopped hands over first, so that clients find a new leader at once. Then the stop is made an immediate one: the checkpoint of an orderly stop
+ * would lie past the fork, and this node would have to be rewound. True: the worker has to stay for that, for a short time. While failover is paused nothing is handed over:
+ * the server is to come back as the leader.
+ */
+static bool
+handing_over_to_stop(void)
+{
+	static TimestampTz begun = 0;
+
+	if (stop_refused || !pgraft_server_is_stopping())
+		return false;
+	if (begun == 0)
+	{
+		PgraftCommand command;
+
+		if (!orders.lift_fence || pgraft_is_paused(&status) || !others_can_go_on())
+			return false;
+		begun = GetCurrentTimestamp();
+		memset(&command, 0, sizeof(command));
+		command.id = STOP_COMMAND;
+		command.type = PGRAFT_CMD_TRANSFER;
+		command.limit_ms = STOP_MS;
+		command.end_writers = true;
+		pgraft_drain_spare(0);
+		pgraft_engine_submit(engine, &command);
+		ereport(LOG,
+				(errmsg("handing leadership over before the server stops")));
+	}
+	if (status.leader_id != 0 && status.leader_id != status.node_id)
+	{
+		ereport(LOG,
+				(errmsg("node %llu leads now, stopping without a checkpoint", (unsigned long long) status.leader_id)));
+		kill(PostmasterPid, SIGQUIT);
+		return false;
+	}
+	return !TimestampDifferenceExceeds(begun, GetCurrentTimestamp(), STOP_MS);
+}
+
 /* A postmaster that died without a word leaves no time for destructors: while this process lives, the data directory can't be started again. */
 static void
 end_with_postmaster(void)
@@ -194,6 +254,8 @@ start_engine(void)
 		.election_timeout_ms = pgraft_election_timeout,
 		.max_log_entries = pgraft_max_log_entries,
 		.health_period_ms = (pgraft_rules_off & PGRAFT_OFF_HEALTH) ? 0 : pgraft_health_period_ms,
+		.failover_priority = pgraft_failover_priority,
+		.nosync = pgraft_nosync,
 		.request_timeout_ms = pgraft_peer_timeout,
 		.guard = &pgraft_shared->guard,
 		.acknowledged = (const uint64_t *) &WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH],
@@ -369,13 +431,14 @@ carry_out(const PgraftOrders *o)
 		end_foreign_streams(true);
 	joined = true;
 
+	pgraft_drain_set(o->drain);
 	tighten(o);
 	if (o->quorum_generation != 0)
 		pgraft_quorum_set(o->quorum_generation, o->quorum_voters, o->quorum_voters_count);
 	if (o->promote != 0 && is_current(o))
 		pgraft_promote_start(o->promote);
 	loosen(o);
-	if (o->restart != 0)
+	if (o->restart != 0 && pgraft_drain_answered())
 		pgraft_restart(o->restart, o->reason);
 }
 
@@ -492,13 +555,31 @@ publish(void)
 static void
 pass_commands(void)
 {
+	static uint64 transfer = 0;	/* id of the one that is under way; a second one is refused */
 	PgraftCommand command;
 	PgraftCompletion completion;
 
 	while (pgraft_command_take(&command))
+	{
+		if (command.type == PGRAFT_CMD_TRANSFER && transfer == 0)
+		{
+			transfer = command.id;
+			pgraft_drain_spare(command.pid);
+		}
 		pgraft_engine_submit(engine, &command);
+	}
 	while (pgraft_engine_completion(engine, &completion))
+	{
+		if (completion.id == STOP_COMMAND)
+			stop_refused = completion.error.code != PGRAFT_OK;
+		if (completion.id == transfer)
+		{
+			transfer = 0;
+			if (completion.error.code != PGRAFT_OK)
+				pgraft_drain_spare(0);
+		}
 		pgraft_command_finish(&completion);
+	}
 }
 
 /*
@@ -511,6 +592,8 @@ in_flight(void)
 {
 	return view.promote_pending ||
 		orders.promote != 0 ||
+		orders.drain != PGRAFT_DRAIN_NONE ||
+		orders.restart != 0 ||
 		(!orders.admit_walsenders && !view.frozen) ||
 		(orders.follow == 0 && view.in_recovery && !(view.receiver_stopped && view.replay_exhausted)) ||
 		(orders.quorum_generation != 0 && view.quorum_in_force != orders.quorum_generation) ||
@@ -598,7 +681,7 @@ run(WaitEventSet *set)
 		MemoryContextSwitchTo(pass);
 		pgraft_store(&pgraft_shared->guard.worker_tick_ns, pgraft_clock_ns());	/* rule 11 */
 		CHECK_FOR_INTERRUPTS();
-		if (ShutdownRequestPending)
+		if (ShutdownRequestPending && !handing_over_to_stop())
 			end_worker();
 		if (ConfigReloadPending)
 		{

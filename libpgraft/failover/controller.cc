@@ -57,6 +57,7 @@ const Orders& Controller::enter_term(Term term) {
   settle_lsn_.reset();
   catch_up_.clear();
   left_behind_tick_.reset();
+  leave_switchover();
 
   Orders next;
   next.term = term;
@@ -66,6 +67,7 @@ const Orders& Controller::enter_term(Term term) {
   next.rewind_target = orders_.rewind_target;
   next.rewind_source = orders_.rewind_source;
   next.reason = orders_.restart == Restart::kNone ? "new term" : orders_.reason;
+  if (handed_over_) next.drain = Drain::kEnd;
   if (!config_.switches.gate) {
     next.gate_open = orders_.gate_open;
     next.gate_timeline = orders_.gate_timeline;
@@ -107,12 +109,15 @@ Controller::Outputs Controller::update(const Inputs& in) {
     if (in.raft.role == Role::kLeader) {
       if (!leading_) {
         leading_ = true;
+        handed_over_ = false;
         leader_since_tick_ = in.now_ticks;
       }
       lead(in, next, out.requests);
     } else {
       leading_ = false;
       admitted_ = false;
+      leave_switchover();
+      stay_drained(in, next);
       follow(in, next, out.requests);
     }
   }
@@ -124,6 +129,7 @@ Controller::Outputs Controller::update(const Inputs& in) {
     out.requests.election_delay = delay;
   }
   publish(std::move(next));
+  if (switchover_) switchover_->ordered(orders_.seq);
   out.orders_changed = orders_.seq != seq_before;
   return out;
 }
@@ -177,6 +183,7 @@ std::optional<Report> Controller::own_report(const Inputs& in) const {
   Report report;
   report.from = config_.self;
   report.term = term_;
+  report.yields = handed_over_ || config_.priority <= 0;
   if ((in_flight_ || database.promote_pending) && config_.switches.cancel)
     return std::nullopt;  // rule 5
   if (abstain_until_ && config_.switches.abstain) {
@@ -368,13 +375,25 @@ void Controller::reconcile(const Inputs& in, Orders& next, Requests& requests) {
 
   std::size_t covered = own->abstains ? 0 : 1;
   std::size_t known = 1;
+  std::size_t missing = 0;  // reports of who answers
   const Report* greatest = nullptr;
+  const Report* willing = nullptr;  // the greatest of those that do not yield
   for (const NodeId voter : in.raft.voters) {
     if (voter == config_.self) continue;
     const auto it = reports_.find(voter);
-    if (it == reports_.end() || !contains(in.raft.answering, voter)) continue;
+    if (!contains(in.raft.answering, voter)) continue;
+    if (it == reports_.end()) {
+      ++missing;
+      continue;
+    }
     const Report& report = it->second;
     ++known;
+    const bool more = own->abstains || report.position > own->position;
+    const bool may_lead = more || (own->yields && report.position == own->position);
+    if (!report.abstains && !report.yields && may_lead &&
+        (willing == nullptr || report.position > willing->position)) {
+      willing = &report;
+    }
     if (report.abstains) {
       // All that it acknowledged is on older timelines, which a WAL on this one contains
       // (PROTOCOL.md, section 4, lemma 2).
@@ -390,14 +409,23 @@ void Controller::reconcile(const Inputs& in, Orders& next, Requests& requests) {
   phase_ = "waiting for position reports: " + of(known, in.raft.voters.size()) + ", " +
            std::to_string(needed) + " needed";
   if (!config_.switches.reconcile) {
-    greatest = nullptr;
+    greatest = willing = nullptr;
     covered = needed;
   }
   // Any majority is safe; the greatest of all spares the others a rewind. It is asked once.
   const bool asked = handovers_ > 0 && !in.raft.transferring;
-  if (greatest != nullptr && !(asked && covered >= needed)) {
-    phase_ = "handing over to node " + std::to_string(greatest->from) + ", which has more WAL";
-    hand_over(in, greatest->from, requests);
+  // Who yields is asked only where the positions allow nobody else, all of them known.
+  const auto patience = static_cast<std::uint64_t>(config_.election_ticks);
+  const bool all_known = missing == 0 || in.now_ticks - leader_since_tick_ >= patience;
+  const Report* better = willing != nullptr && !asked ? willing : nullptr;
+  if (better == nullptr && covered < needed && greatest != nullptr &&
+      (all_known || !greatest->yields)) {
+    better = greatest;
+  }
+  if (better != nullptr) {
+    phase_ = "handing over to node " + std::to_string(better->from) + ", which has " +
+             (better->position > own->position ? "more WAL" : "priority");
+    hand_over(in, better->from, requests);
     give_way_when_late(in, requests);
     return;
   }
@@ -518,7 +546,12 @@ void Controller::rule(const Inputs& in, Orders& next, Requests& requests) {
   // writer.
   if (!admitted_) return give_way_when_late(in, requests);
   gave_way_ = 0;
-  promote_learners(in, requests);
+  look_for_better_leader(in);
+  if (switchover_) {
+    switch_over(in, next, requests);
+  } else {
+    promote_learners(in, requests);
+  }
 }
 
 // --- rule 8
@@ -547,6 +580,7 @@ Status Controller::may_change_membership(const Inputs& in) const {
   if (!in.raft.own_term_applied)
     return wait("the leader has not committed an entry of its term yet");
   if (in.raft.conf_change_pending) return wait("another membership change is not finished yet");
+  if (switchover_) return wait("the leadership is being transferred");
   if (!config_.switches.promoted) return Status::ok();
   if (!in.promotions.done_of_term || in.promotions.done_of_term->node != config_.self) {
     return wait("the leader is not promoted yet");

@@ -13,8 +13,10 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "libpgraft/base/status.h"
+#include "libpgraft/failover/switchover.h"
 #include "libpgraft/failover/types.h"
 
 namespace pgraft::failover {
@@ -32,6 +34,7 @@ struct Switches {
   bool unfence = true;    // rule 7: quorum in force before the fence is lifted
   bool settle = true;     // rule 8: everything acknowledged is on a majority before the next change
   bool promoted = true;   // rule 8: only a promoted leader changes membership
+  bool drain = true;      // a switchover hands over only what the target has all WAL of
 };
 
 struct Config {
@@ -40,6 +43,8 @@ struct Config {
   int patience = 6;         // a leader not promoted within this many election_ticks gives way
   std::optional<Position> abstain_until;  // from the rejoin marker (rule 9)
   Timeline max_ack_timeline = 0;          // durable bound (rule 3)
+  int priority = kMaxPriority;            // 0: leads only where nobody else may
+  Lsn switchover_lag_max = 16u << 20;     // bytes that a target may lack when a switchover begins
   Switches switches;
 };
 
@@ -77,6 +82,17 @@ class Controller {
   // Rule 8: may a membership change be proposed now? The message says what it waits for.
   Status may_change_membership(const Inputs& in) const;
 
+  // A planned switchover, on a leader that accepts writes. The node that was chosen; or why not
+  // (kFailedPrecondition, kNotFound). How it ends, unless leadership is lost: see
+  // take_switchover_outcome().
+  Result<NodeId> begin_switchover(const Inputs& in, const Switchover::Request& request);
+  Result<NodeId> check_switchover(const Inputs& in, NodeId to) const;  // without beginning one
+  // Given up; false: there is none, or the target has been told to take over already.
+  bool cancel_switchover(const Status& why);
+  bool switching_over() const { return switchover_.has_value(); }
+  // Why the last switchover was given up, once.
+  std::optional<Status> take_switchover_outcome() { return std::exchange(given_up_, {}); }
+
   bool abstaining() const { return abstain_until_.has_value(); }
   // One line for status: what the controller is doing or waiting for ("waiting for position
   // reports: 1 of 2").
@@ -90,6 +106,11 @@ class Controller {
   void promote(const Inputs& in, const Promotion& promotion, Orders& next, Requests& requests);
   void rule(const Inputs& in, Orders& next, Requests& requests);
   void promote_learners(const Inputs& in, Requests& requests);
+  void switch_over(const Inputs& in, Orders& next, Requests& requests);
+  void end_switchover(const Status& why);
+  void leave_switchover();
+  void look_for_better_leader(const Inputs& in);
+  void stay_drained(const Inputs& in, Orders& next);
   void follow(const Inputs& in, Orders& next, Requests& requests);
   void follow_as_standby(const Inputs& in, Orders& next, Requests& requests);
   bool is_left_behind(const Inputs& in);
@@ -136,6 +157,14 @@ class Controller {
   // Standby: its WAL ends here, before all WAL that the leader has, since that tick.
   Position left_behind_at_;
   std::optional<std::uint64_t> left_behind_tick_;
+
+  std::optional<Switchover> switchover_;
+  std::optional<Status> given_up_;
+  std::uint64_t look_tick_ = 0;  // priority 0: last looked for a better leader
+  // Handed over in an earlier term: still a primary, which shall write no more WAL and not be asked
+  // to lead.
+  bool handed_over_ = false;
+  std::optional<std::uint64_t> handed_over_tick_;
 
   // Across terms, until a promotion is completed.
   int handovers_ = 0;

@@ -19,6 +19,8 @@ using Term = std::uint64_t;
 using Timeline = std::uint32_t;  // PostgreSQL's TimeLineID; 0 is none
 using Lsn = std::uint64_t;       // PostgreSQL's XLogRecPtr: a byte position in the WAL
 
+inline constexpr int kMaxPriority = 100;
+
 // Where a node's WAL ends. Ordered by timeline first, then LSN: LSN first would let a long dead
 // branch win (PROTOCOL.md, section 4).
 struct Position {
@@ -62,6 +64,8 @@ struct Report {
   bool abstains = false;  // then only `bound` is meant
   Position position;      // end of valid WAL, frozen
   Timeline bound = 0;     // max_ack_timeline: nothing was acknowledged on a timeline above it
+  bool yields = false;    // it shall lead only where nobody else may: it has just handed over, or
+                          // its priority is 0
   bool operator==(const Report&) const = default;
 };
 
@@ -74,6 +78,7 @@ struct WalStatus {
   Position replayed;  // primary: same as end
   Lsn needed = 0;     // the oldest WAL that this node may ask another one for; 0: not known
   Lsn oldest = 0;     // the oldest WAL that it still has itself; 0: not known
+  int priority = kMaxPriority;  // who shall lead rather; 0: only where nobody else may
   bool operator==(const WalStatus&) const = default;
 };
 
@@ -94,6 +99,7 @@ struct RaftView {
   std::vector<NodeId> answering;  // leader: members heard from in this term lately (rule 3: a
                                   // report counts while its node answers)
   bool transferring = false;
+  std::map<NodeId, int> priorities;  // as the others told (WalStatus); absent: not heard of
 };
 
 // The part of the replicated state that concerns promotions, as applied.
@@ -127,6 +133,11 @@ struct DatabaseView {
   std::uint64_t quorum_in_force =
       0;  // quorum generation that every process concerned has published (rule 7)
   std::map<NodeId, Lsn> streams;  // primary: flush position of each member's live walsender
+  // Primary, and only while Orders::drain asks for it:
+  std::size_t writers = 0;   // sessions with a transaction that has begun to write
+  std::size_t sessions = 0;  // sessions that are to be ended and live
+  bool settled = false;      // all WAL there was had been flushed when `end` was read
+  std::string writers_text;  // who they are, for people
 };
 
 // --- what the controller orders
@@ -138,6 +149,14 @@ enum class Restart : std::uint8_t {
              // again, as a standby
   kRewind,   // the same, and `prepare` rewinds or reclones it first (rule 9)
   kClone,    // the same, and `prepare` reclones it first: a rewind would not help
+};
+
+// A planned switchover, on the leader: what becomes of the sessions. What is ended and what waits
+// gets no WAL written any more.
+enum class Drain : std::uint8_t {
+  kNone,
+  kHold,  // new write transactions wait, those that have begun to write go on
+  kEnd,   // all sessions are ended and none is let in
 };
 
 // The state the host shall bring its PostgreSQL into. Level-triggered: the newest one counts, and
@@ -161,6 +180,7 @@ struct Orders {
   std::vector<NodeId>
       quorum_voters;     // commit quorum: a majority of these, this node counted by its own flush
   Timeline promote = 0;  // signal the promotion to exactly this timeline (rule 5)
+  Drain drain = Drain::kNone;
   Restart restart = Restart::kNone;
   Position rewind_target;    // with kRewind and kClone: what the leader's WAL had at least reached;
                              // abstain until past it

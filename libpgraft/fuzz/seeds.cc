@@ -61,12 +61,12 @@ state::StateMachine machine() {
   state::StateMachine machine;
   machine.set_cluster_id(42);
   machine.put_member(full_member());
-  machine.put_member({2, 102, "n2", "10.0.0.2", 8001, "", 0});
+  machine.put_member({2, 102, "n2", "10.0.0.2", 8001, "", 0, true});
   const state::Operation operations[] = {
       state::KvPut{"a", "1"},       state::KvPut{std::string("b\0c", 3), ""},
       state::LogAppend{"x"},        failover::Promotion{3, 1, 2},
       state::KvPut{"key", "value"}, failover::PromotionDone{3, 1, 2, {{1, 0x3000060}}},
-      failover::Promotion{5, 2, 3},
+      failover::Promotion{5, 2, 3}, state::Pause{1790000000000, "me"},
   };
   for (const state::Operation& operation : operations) {
     const Status applied = machine.apply({machine.applied_index() + 1, 1, raft::EntryType::kNormal,
@@ -114,12 +114,12 @@ std::vector<raft::Message> one_of_each() {
 std::vector<failover::Report> reports() {
   return {{},
           {1, 5, true, {}, 2},
-          {2, 5, false, {3, 0x300001234}, 3},
+          {2, 5, false, {3, 0x300001234}, 3, true},
           {kMost, kMost, true, {0xffffffff, kMost}, 0xffffffff}};
 }
 
 failover::WalStatus wal_status() {
-  return {1, false, {3, 0x300001234}, {2, 0x300001000}, 0x28, 0x10};
+  return {1, false, {3, 0x300001234}, {2, 0x300001000}, 0x28, 0x10, 50};
 }
 
 transport::Identity full_identity() {
@@ -238,6 +238,8 @@ void command(Maker maker) {
       {"promotion-of-most", failover::Promotion{kMost, kMost, 0xffffffff}},
       {"done", failover::PromotionDone{9, 3, 4, {{1, 0x3000000}, {3, 0x5000000}}}},
       {"done-without-history", failover::PromotionDone{9, 3, 4, {}}},
+      {"pause", state::Pause{1790000000000, "somebody on node 1"}},
+      {"resume", state::Pause{}},
   };
   for (const auto& [name, operation] : operations) {
     maker.add(name, kCommand, state::encode_command({1, 7, operation}));
@@ -245,6 +247,7 @@ void command(Maker maker) {
               state::encode_command({kMost, 0, operation}));
   }
   maker.add("member-blank", kMember, state::encode_member({}));
+  maker.add("member-nosync", kMember, state::encode_member({2, 2, "n", "a", 1, "", 0, true}));
   maker.add("member", kMember, state::encode_member(full_member()));
   maker.add("member-largest", kMember, state::encode_member(largest_member()));
 }

@@ -80,6 +80,9 @@ Status NodeConfig::validate() const {
                                                 in_ms(heartbeat_interval) + "), it is " +
                                                 in_ms(election_timeout));
   }
+  if (failover_priority < 0 || failover_priority > raft::kMaxPriority) {
+    return out_of_range("failover_priority", "between 0 and 100");
+  }
   if (max_log_entries == 0 || max_log_entries > 1000000) {
     return out_of_range("max_log_entries", "between 1 and 1000000");
   }
@@ -216,6 +219,7 @@ Replica::Options NodeImpl::replica_options() const {
     options.failover.abstain_until = rejoin->target;  // rule 3
   }
   options.with_database = host_ != nullptr;
+  options.priority = config_.failover_priority;
   options.request_timeout_ticks = static_cast<int>(config_.request_timeout / tick_);
   return options;
 }

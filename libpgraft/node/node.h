@@ -38,7 +38,9 @@ struct NodeConfig {
   std::chrono::milliseconds request_timeout{10000};
   // false: for benchmarks and tests. A crash of the machine may lose what was acknowledged.
   bool sync_writes = true;
-  std::uint64_t seed = 0;   // 0: from the operating system
+  int failover_priority = 100;  // 0..100: who shall lead rather; 0: only where nobody else may
+  bool nosync = false;     // when it is added: it stays a learner, has no vote and is never counted
+  std::uint64_t seed = 0;  // 0: from the operating system
   Status validate() const;  // every field; the message names the setting and the allowed range
 };
 
@@ -81,7 +83,15 @@ class Node {
   virtual void add_node(raft::NodeId expected_id, std::string host, std::uint16_t port,
                         Completion done) = 0;
   virtual void remove_node(raft::NodeId id, Completion done) = 0;
-  virtual void transfer_leadership(raft::NodeId to, Completion done) = 0;  // 0: the best one
+  // A planned switchover, see Replica. `limit`: 0 is request_timeout.
+  struct Transfer {
+    raft::NodeId to = 0;  // 0: the best one
+    std::chrono::milliseconds limit{0};
+    bool end_writers = false;
+  };
+  virtual void transfer_leadership(const Transfer& transfer, Completion done) = 0;
+  virtual void check_transfer(raft::NodeId to, Completion done) = 0;
+  virtual void cancel_transfer(Completion done) = 0;
   virtual void propose(state::Operation operation, Completion done) = 0;
   // Completes once everything that was committed when it was asked is applied here (thesis 6.4): a
   // kv_get() after it is linearizable. kTimeout: no leader confirmed it, nothing was read.
@@ -98,8 +108,9 @@ class Node {
   virtual std::vector<state::StateMachine::PromotionRecord> promotions() const = 0;
   virtual std::uint16_t port() const = 0;
   virtual const Binding& binding() const = 0;
-  virtual bool is_member() const = 0;  // initialized: has a cluster
-  virtual void stop() = 0;             // idempotent; no callback after it returns
+  virtual state::Pause pause() const = 0;  // as last asked for; it may be over
+  virtual bool is_member() const = 0;      // initialized: has a cluster
+  virtual void stop() = 0;                 // idempotent; no callback after it returns
 };
 
 }  // namespace pgraft::node

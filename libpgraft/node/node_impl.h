@@ -63,7 +63,10 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   void add_node(raft::NodeId expected_id, std::string host, std::uint16_t port,
                 Completion done) override;
   void remove_node(raft::NodeId id, Completion done) override;
-  void transfer_leadership(raft::NodeId to, Completion done) override;
+  void transfer_leadership(const Transfer& transfer, Completion done) override;
+  void check_transfer(raft::NodeId to, Completion done) override;
+  void cancel_transfer(Completion done) override;
+  state::Pause pause() const override;
   void propose(state::Operation operation, Completion done) override;
   void read_barrier(Completion done) override;
   void database_barrier(PositionCompletion done) override;

@@ -253,6 +253,9 @@ void NodeImpl::tick_due() {
   if (now < next_tick_) return;
   const auto due = (now - next_tick_) / tick_ + 1;
   const int run = static_cast<int>(std::min<std::int64_t>(due, kMaxTicksAtOnce));
+  const auto since_1970 = std::chrono::system_clock::now().time_since_epoch();
+  replica_->set_wall_clock(static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(since_1970).count()));
   for (int i = 0; i < run; ++i) {
     replica_->tick();
     tick_times_.push_back(now);

@@ -106,9 +106,27 @@ void NodeImpl::remove_node(raft::NodeId id, Completion done) {
                [this, id](Completion done) { replica_->remove_member(id, std::move(done)); });
 }
 
-void NodeImpl::transfer_leadership(raft::NodeId to, Completion done) {
+void NodeImpl::transfer_leadership(const Transfer& transfer, Completion done) {
+  const Replica::Transfer inner{transfer.to, static_cast<int>(transfer.limit / tick_),
+                                transfer.end_writers};
+  post_request(std::move(done), [this, inner](Completion done) {
+    replica_->transfer_leadership(inner, std::move(done));
+  });
+}
+
+void NodeImpl::check_transfer(raft::NodeId to, Completion done) {
   post_request(std::move(done),
-               [this, to](Completion done) { replica_->transfer_leadership(to, std::move(done)); });
+               [this, to](Completion done) { replica_->check_transfer(to, std::move(done)); });
+}
+
+void NodeImpl::cancel_transfer(Completion done) {
+  post_request(std::move(done),
+               [this](Completion done) { replica_->cancel_transfer(std::move(done)); });
+}
+
+state::Pause NodeImpl::pause() const {
+  const std::shared_lock lock(machine_mutex_);
+  return replica_->machine().pause();
 }
 
 void NodeImpl::read_barrier(Completion done) {

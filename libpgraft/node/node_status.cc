@@ -41,6 +41,7 @@ state::Member NodeImpl::self() const {
   member.port = port_;
   member.pg_host = config_.pg_host.empty() ? member.address : config_.pg_host;
   member.pg_port = config_.pg_port;
+  member.nosync = config_.nosync;
   return member;
 }
 

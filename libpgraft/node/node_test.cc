@@ -224,7 +224,7 @@ TEST_F(NodeTest, WithoutAMajorityNothingIsAcknowledged) {
 TEST_F(NodeTest, LeadershipIsHandedOver) {
   make_cluster();
   const Answer answer =
-      ask([&](Completion done) { nodes[1]->transfer_leadership(2, std::move(done)); });
+      ask([&](Completion done) { nodes[1]->transfer_leadership({.to = 2}, std::move(done)); });
   ASSERT_TRUE(answer.status) << answer.status.to_string();
   EXPECT_TRUE(eventually([&] { return nodes[2]->status().state == "leader"; }));
 }

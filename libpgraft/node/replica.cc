@@ -125,6 +125,7 @@ Result<std::unique_ptr<Replica>> Replica::create(const Options& options, storage
   complete.raft.async_storage_writes = true;
   complete.failover.self = options.raft.id;
   complete.failover.election_ticks = options.raft.election_ticks;
+  complete.failover.priority = options.priority;
   const Result<std::uint64_t> bound = stored_number(*store, kBoundKey, 0);
   if (!bound) return bound.status();
   complete.failover.max_ack_timeline =
@@ -181,6 +182,7 @@ Status Replica::bootstrap(storage::LogStore* store, const state::Member& self,
 // -------------------------------------------------------------------------------------------------
 
 void Replica::tick() {
+  keep_priority();
   raft_->tick();
   const std::uint64_t now = raft_->now_ticks();
   requests_->expire(now);
@@ -208,7 +210,7 @@ failover::WalStatus Replica::wal_status(raft::NodeId id) const {
   if (id == options_.raft.id) {
     if (!database_.valid) return {};
     const failover::DatabaseView& d = database_;
-    return {id, d.in_recovery, d.end, d.replayed, d.needed, d.oldest};
+    return {id, d.in_recovery, d.end, d.replayed, d.needed, d.oldest, options_.priority};
   }
   const auto found = wal_statuses_.find(id);
   return found == wal_statuses_.end() ? failover::WalStatus{} : found->second;
@@ -224,6 +226,19 @@ void Replica::send_wal_status() {
   }
 }
 
+// The core's priority 0 would never campaign: whose log is the longest must, should nobody else
+// come (rule 4 decides then who is promoted). While failover is paused that is what is wanted of
+// all but the node that was promoted last: it may have been restarted.
+void Replica::keep_priority() {
+  const state::StateMachine::PromotionRecord* last = machine_.latest_done();
+  const bool may_campaign =
+      !is_paused() || (last != nullptr && last->promotion.node == options_.raft.id);
+  const int priority = may_campaign ? std::max(options_.priority, 1) : 0;
+  if (priority == priority_) return;
+  priority_ = priority;
+  raft_->set_priority(priority);
+}
+
 void Replica::observe(const failover::DatabaseView& view) { database_ = view; }
 
 // The first voter behind the lost leader campaigns at once, each further one two ticks later, so
@@ -231,6 +246,7 @@ void Replica::observe(const failover::DatabaseView& view) { database_ = view; }
 // seen.
 void Replica::peer_lost(raft::NodeId id) {
   heard_tick_.erase(id);
+  keep_priority();
   if (raft_->role() == raft::Role::kLeader) {
     raft_->report_unreachable(id);
     return;
@@ -480,6 +496,7 @@ failover::RaftView Replica::raft_view() const {
     }
   }
   view.transferring = status.transferee != raft::kNoNode;
+  for (const auto& [id, told] : wal_statuses_) view.priorities[id] = told.priority;
   return view;
 }
 
@@ -530,7 +547,7 @@ Status Replica::carry_out(const failover::Requests& r) {
     const auto progress = status.progress.find(r.promote_learner);
     const bool has_log = progress != status.progress.end() &&
                          progress->second.match >= status.hard.commit && answers(r.promote_learner);
-    if (found != machine_.members().end() && has_log) {
+    if (found != machine_.members().end() && has_log && !found->second.nosync) {
       (void)propose_change(raft::ConfChangeType::kAddVoter, found->second);
     }
   }
@@ -548,6 +565,7 @@ void Replica::promote_learners() {
     const auto member = machine_.members().find(id);
     if (progress == status.progress.end() || member == machine_.members().end()) continue;
     if (progress->second.match < status.hard.commit || !answers(id)) continue;
+    if (member->second.nosync) continue;
     (void)propose_change(raft::ConfChangeType::kAddVoter, member->second);
     return;  // one step at a time
   }

@@ -74,8 +74,9 @@ class Replica {
         5000;  // entries kept behind a snapshot for followers that are just behind
     int request_timeout_ticks =
         500;  // a request that is not applied by then completes with kTimeout ("outcome unknown")
-    int wal_status_ticks = 50;       // between two that are sent
-    bool durable_term_first = true;  // rule 2: a negative control's, see update_controller()
+    int wal_status_ticks = 50;          // between two that are sent
+    bool durable_term_first = true;     // rule 2: a negative control's, see update_controller()
+    int priority = raft::kMaxPriority;  // who campaigns first; 0: leads only where nobody else may
   };
 
   // The store, its writer, outbox and host must outlive it. Rebuilds the state machine from the
@@ -120,7 +121,26 @@ class Replica {
                   Completion done);  // as a learner; becomes a voter when its WAL has caught up
                                      // (rule 8); without a database when its log has
   void remove_member(raft::NodeId id, Completion done);
-  void transfer_leadership(raft::NodeId to, Completion done);
+  // With a database a planned switchover (failover/switchover.h): refused with kFailedPrecondition
+  // when `to` (0: the best one) can't take over; given up after `limit_ticks` (0:
+  // request_timeout_ticks), with kFailedPrecondition, or kTimeout when the outcome is not known.
+  struct Transfer {
+    raft::NodeId to = raft::kNoNode;
+    int limit_ticks = 0;
+    bool end_writers = false;  // abort the transactions that are in the way at half of the time
+  };
+  void transfer_leadership(const Transfer& transfer, Completion done);
+  // Whether it would be begun; `value`: the node that was chosen.
+  void check_transfer(raft::NodeId to, Completion done);
+  // The switchover that this node's caller waits for is given up: kAborted, for that caller too.
+  // kFailedPrecondition: there is none, or the target may already be taking over.
+  void cancel_transfer(Completion done);
+
+  // No failover by itself until then (state::Pause): nobody campaigns for want of a leader but the
+  // node that was promoted last. Advice: it makes nobody who leads stop, and no rule rests on it.
+  // The wall clock is the caller's to tell, as milliseconds since 1970.
+  void set_wall_clock(std::uint64_t unix_ms) { wall_clock_ms_ = unix_ms; }
+  bool is_paused() const { return machine_.pause().until_ms > wall_clock_ms_; }
 
   // Completes what still waits with kUnavailable. Nothing but the destructor may follow, and what
   // only reads.
@@ -183,7 +203,10 @@ class Replica {
   Status check_majority_answers(std::vector<raft::NodeId> voters) const;
   Status no_leader() const;
   Status propose_change(raft::ConfChangeType type, const state::Member& member);
-  raft::NodeId best_successor() const;
+  raft::NodeId longest_log() const;
+  void keep_priority();
+  void switch_over(const Transfer& transfer, Completion done);
+  std::uint64_t limit_ticks(const Transfer& transfer) const;
   failover::RaftView raft_view() const;
   bool is_voter(raft::NodeId id) const;
   bool answers(raft::NodeId id) const;
@@ -212,6 +235,8 @@ class Replica {
   std::vector<Proposal> proposals_;  // since the last process()
   raft::Index snapshot_index_ = 0;   // of the newest snapshot in the store
   bool changed_ = true;              // the host has not seen the newest members or promotions
+  std::uint64_t wall_clock_ms_ = 0;
+  int priority_ = -1;                                         // that the core has
   std::map<raft::NodeId, std::uint64_t> heard_tick_;          // last message of each node
   std::map<raft::NodeId, failover::WalStatus> wal_statuses_;  // of the others
   Status failed_;

@@ -114,14 +114,16 @@ void Replica::remove_member(raft::NodeId id, Completion done) {
                             std::move(done), raft_->now_ticks());
 }
 
-void Replica::transfer_leadership(raft::NodeId to, Completion done) {
+void Replica::transfer_leadership(const Transfer& transfer, Completion done) {
+  if (options_.with_database) return switch_over(transfer, std::move(done));
+  raft::NodeId to = transfer.to;
   Status refused = check_leads();
   if (refused && requests_->transfer()) {
     refused = Status(Code::kFailedPrecondition, "the leadership is being transferred to " +
                                                     node(requests_->transfer()->to) + " already");
   }
   if (refused && to == raft::kNoNode) {
-    to = best_successor();
+    to = longest_log();
     if (to == raft::kNoNode) refused = Status(Code::kNoQuorum, "no other voter answers");
   }
   if (refused && to == options_.raft.id) {
@@ -137,7 +139,47 @@ void Replica::transfer_leadership(raft::NodeId to, Completion done) {
   if (refused && !answers(to)) refused = Status(Code::kUnavailable, node(to) + " does not answer");
   if (refused) refused = raft_->transfer_leader(to);
   if (!refused) return requests_->finish(std::move(done), refused);
-  requests_->set_transfer(to, std::move(done), raft_->now_ticks());
+  requests_->set_transfer(to, std::move(done), raft_->now_ticks() + limit_ticks(transfer));
+}
+
+std::uint64_t Replica::limit_ticks(const Transfer& transfer) const {
+  const int limit =
+      transfer.limit_ticks > 0 ? transfer.limit_ticks : options_.request_timeout_ticks;
+  return static_cast<std::uint64_t>(limit);
+}
+
+void Replica::switch_over(const Transfer& transfer, Completion done) {
+  if (Status s = check_leads(); !s) return requests_->finish(std::move(done), s);
+  const std::uint64_t now = raft_->now_ticks();
+  const std::uint64_t deadline = now + limit_ticks(transfer);
+  const failover::RaftView view = raft_view();
+  const failover::PromotionView promotions = machine_.promotion_view(view.term);
+  const Result<failover::NodeId> to = controller_.begin_switchover(
+      {view, promotions, database_, now}, {transfer.to, deadline, transfer.end_writers});
+  if (!to || *to == options_.raft.id) {
+    return requests_->finish(std::move(done), to.status(), raft_->term());
+  }
+  // The controller gives up first, and knows more; this one only ends the wait for a leader.
+  const auto margin = static_cast<std::uint64_t>(2 * options_.raft.election_ticks);
+  requests_->set_transfer(*to, std::move(done), deadline + margin);
+}
+
+void Replica::check_transfer(raft::NodeId to, Completion done) {
+  if (Status s = check_leads(); !s) return requests_->finish(std::move(done), s);
+  const failover::RaftView view = raft_view();
+  const failover::PromotionView promotions = machine_.promotion_view(view.term);
+  const Result<failover::NodeId> chosen =
+      controller_.check_switchover({view, promotions, database_, raft_->now_ticks()}, to);
+  requests_->finish(std::move(done), chosen.status(), chosen ? *chosen : 0);
+}
+
+void Replica::cancel_transfer(Completion done) {
+  Status refused;
+  if (!requests_->transfer() ||
+      !controller_.cancel_switchover({Code::kAborted, "the switchover was canceled"})) {
+    refused = Status(Code::kFailedPrecondition, "there is no switchover that could be canceled");
+  }
+  requests_->finish(std::move(done), refused);
 }
 
 // Whoever was removed may be destroyed once that is answered. It is needed until then: without it,
@@ -160,6 +202,7 @@ void Replica::confirm_removal() {
 // A hand-over ends when another node leads, or when Raft gave it up.
 void Replica::settle_requests() {
   confirm_removal();
+  const std::optional<Status> given_up = controller_.take_switchover_outcome();
   if (!requests_->transfer()) return;
   const raft::NodeId to = requests_->transfer()->to;
   const raft::NodeId leader = raft_->leader();
@@ -168,7 +211,10 @@ void Replica::settle_requests() {
   } else if (leader != raft::kNoNode && leader != options_.raft.id) {
     requests_->settle_transfer(
         Status(Code::kAborted, node(leader) + " became the leader instead of " + node(to)), 0);
-  } else if (leader == options_.raft.id && raft_->status().transferee == raft::kNoNode) {
+  } else if (given_up) {
+    requests_->settle_transfer(*given_up, 0);
+  } else if (!options_.with_database && leader == options_.raft.id &&
+             raft_->status().transferee == raft::kNoNode) {
     requests_->settle_transfer(
         Status(Code::kTimeout, node(to) + " did not take over in time: this node still leads"), 0);
   }
@@ -252,20 +298,17 @@ Status Replica::propose_change(raft::ConfChangeType type, const state::Member& m
   return raft_->propose_conf_change(change);
 }
 
-// The voter that answers and has the most WAL, then the longest log.
-raft::NodeId Replica::best_successor() const {
+// Without a database: the voter that answers and has the longest log.
+raft::NodeId Replica::longest_log() const {
   const raft::NodeStatus status = raft_->status();
   raft::NodeId best = raft::kNoNode;
-  std::pair<failover::Lsn, raft::Index> most;
+  raft::Index most = 0;
   for (const raft::NodeId id : conf_.voters) {
     const auto progress = status.progress.find(id);
     if (id == options_.raft.id || progress == status.progress.end() || !answers(id)) continue;
-    const auto stream = database_.streams.find(id);
-    const std::pair has{stream == database_.streams.end() ? 0 : stream->second,
-                        progress->second.match};
-    if (best != raft::kNoNode && has <= most) continue;
+    if (best != raft::kNoNode && progress->second.match <= most) continue;
     best = id;
-    most = has;
+    most = progress->second.match;
   }
   return best;
 }

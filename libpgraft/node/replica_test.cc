@@ -445,8 +445,8 @@ TEST_F(ReplicaTest, MembershipRequestsAreRefusedWithTheReason) {
        [](Replica& r, Completion d) { r.remove_member(3, std::move(d)); }, Code::kNotLeader,
        "node 1"},
       {"transfer on a follower", 2,
-       [](Replica& r, Completion d) { r.transfer_leadership(3, std::move(d)); }, Code::kNotLeader,
-       "node 1"},
+       [](Replica& r, Completion d) { r.transfer_leadership({.to = 3}, std::move(d)); },
+       Code::kNotLeader, "node 1"},
       {"duplicate id", 1, [](Replica& r, Completion d) { r.add_member(member(2), std::move(d)); },
        Code::kAlreadyExists, "node 2"},
       {"duplicate address", 1,
@@ -459,8 +459,8 @@ TEST_F(ReplicaTest, MembershipRequestsAreRefusedWithTheReason) {
       {"remove the leader", 1, [](Replica& r, Completion d) { r.remove_member(1, std::move(d)); },
        Code::kFailedPrecondition, "transfer the leadership"},
       {"transfer to a stranger", 1,
-       [](Replica& r, Completion d) { r.transfer_leadership(9, std::move(d)); }, Code::kNotFound,
-       "node 9"},
+       [](Replica& r, Completion d) { r.transfer_leadership({.to = 9}, std::move(d)); },
+       Code::kNotFound, "node 9"},
   };
   for (const auto& c : cases) {
     Answer answer;
@@ -604,7 +604,7 @@ TEST_F(ReplicaTest, AWipedNodeIsNotItsOldSelf) {
 TEST_F(ReplicaTest, LeadershipIsTransferredToWhomItIsAskedOrToTheBest) {
   make_cluster(3);
   Answer asked;
-  nodes[1]->replica->transfer_leadership(3, asked.completion());
+  nodes[1]->replica->transfer_leadership({.to = 3}, asked.completion());
   process(*nodes[1]);
   ASSERT_TRUE(tick_until([&] { return asked.times == 1; }));
   EXPECT_TRUE(asked.status) << asked.status.to_string();
@@ -613,7 +613,7 @@ TEST_F(ReplicaTest, LeadershipIsTransferredToWhomItIsAskedOrToTheBest) {
   Answer any;
   ASSERT_TRUE(tick_until([&] { return nodes[3]->replica->raft().own_term_applied(); }));
   tick(3);
-  nodes[3]->replica->transfer_leadership(0, any.completion());
+  nodes[3]->replica->transfer_leadership({.to = 0}, any.completion());
   process(*nodes[3]);
   ASSERT_TRUE(tick_until([&] { return any.times == 1; }));
   EXPECT_TRUE(any.status) << any.status.to_string();
@@ -625,14 +625,14 @@ TEST_F(ReplicaTest, ATransferToANodeThatDiedIsGivenUp) {
   make_cluster(3);
   cut = {3};
   Answer answer;
-  nodes[1]->replica->transfer_leadership(3, answer.completion());
+  nodes[1]->replica->transfer_leadership({.to = 3}, answer.completion());
   process(*nodes[1]);
   ASSERT_TRUE(tick_until([&] { return answer.times == 1; }));
   EXPECT_FALSE(answer.status);
   EXPECT_EQ(leader(), nodes[1].get());
   tick(kElectionTicks);
   Answer again;
-  nodes[1]->replica->transfer_leadership(3, again.completion());
+  nodes[1]->replica->transfer_leadership({.to = 3}, again.completion());
   process(*nodes[1]);
   EXPECT_EQ(again.status.code(), Code::kUnavailable) << again.status.to_string();
 }

@@ -95,8 +95,8 @@ void Replica::Requests::settle_membership(const Status& status, std::uint64_t va
   membership_.reset();
 }
 
-void Replica::Requests::set_transfer(raft::NodeId to, Completion done, std::uint64_t now) {
-  transfer_ = Transfer{to, std::move(done), now + timeout_ticks_};
+void Replica::Requests::set_transfer(raft::NodeId to, Completion done, std::uint64_t deadline) {
+  transfer_ = Transfer{to, std::move(done), deadline};
 }
 
 void Replica::Requests::settle_transfer(const Status& status, std::uint64_t value) {

@@ -60,7 +60,7 @@ class Replica::Requests {
     std::uint64_t deadline = 0;
   };
   const std::optional<Transfer>& transfer() const { return transfer_; }
-  void set_transfer(raft::NodeId to, Completion done, std::uint64_t now);
+  void set_transfer(raft::NodeId to, Completion done, std::uint64_t deadline);
   void settle_transfer(const Status& status, std::uint64_t value);
 
   void finish(Completion done, Status status, std::uint64_t value = 0);

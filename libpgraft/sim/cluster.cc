@@ -159,6 +159,7 @@ void Cluster::start_worker(NodeId id) {
   options.failover.abstain_until = node.database->abstain_until();
   options.snapshot_every = options_.snapshot_every;
   options.keep_tail = options_.snapshot_every / 2;
+  if (options_.priorities.contains(id)) options.priority = options_.priorities.at(id);
   options.durable_term_first = options_.durable_term_first;
   node.writer = std::make_unique<node::HeldLogWriter>(node.store.get());
   Result<std::unique_ptr<node::Replica>> replica = node::Replica::create(

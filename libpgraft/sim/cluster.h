@@ -31,6 +31,7 @@ struct ClusterOptions {
   bool elections = true;     // false: nobody campaigns unless told to; no pre-vote, no check quorum
   bool incarnations = true;  // rule 10
   raft::Index snapshot_every = 1000;  // and half of it is kept
+  std::map<NodeId, int> priorities;   // Replica::Options::priority; absent: the greatest
   failover::Switches rules;
   HostSwitches host;
   StoreFaults store;

@@ -51,6 +51,12 @@ failover::DatabaseView DatabaseModel::view() const {
   view.highest_history = highest_history();
   view.history = history_of(wal_);
   view.quorum_in_force = server_generation_;
+  if (drain_ != Drain::kNone) {
+    view.writers = transactions_;
+    view.sessions = holds_.sessions ? 1 : 0;
+    view.settled = unflushed_.empty();
+    view.writers_text = "simulated";
+  }
   for (const Sender& sender : senders_) {
     view.quorum_in_force = std::min(view.quorum_in_force, sender.generation);
     view.streams[sender.member] = sender.flush;
@@ -90,6 +96,8 @@ void DatabaseModel::crash() {
   follow_ = 0;
   admitted_ = false;
   fence_lifted_ = false;
+  drain_ = Drain::kNone;
+  transactions_ = 0;
   server_voters_ = voters_;
   worker_started();
 }
@@ -123,6 +131,8 @@ bool DatabaseModel::execute() {
 }
 
 void DatabaseModel::tighten(const Orders& orders) {
+  drain_ = orders.drain;
+  if (drain_ == Drain::kEnd && !holds_.sessions) transactions_ = 0;
   gate_open_ = gate_open_ && orders.gate_open;
   fence_lifted_ = fence_lifted_ && orders.lift_fence;
   if (!orders.admit_walsenders) {

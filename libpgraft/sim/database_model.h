@@ -21,6 +21,8 @@
 
 namespace pgraft::sim {
 
+using failover::Drain;
+
 class DatabaseModel;
 
 // What a host or server does to keep a rule, switched off by negative controls. All on otherwise.
@@ -88,8 +90,11 @@ class DatabaseModel final : public node::Host {
   bool connect();  // the walreceiver, to the node it is told to follow
   bool receive(std::size_t n);
   bool flush(std::size_t n);
-  bool reply();                         // rule 2 is kept here
-  bool write();                         // a client; false: refused by the fence
+  bool reply();  // rule 2 is kept here
+  bool write();  // a client; false: refused by the fence, or it waits
+  void begin_transaction() { ++transactions_; }  // that has written and does not end by itself
+  bool end_transaction();
+  bool write_in_background();           // what the server itself writes, fenced or not
   bool take_reply(std::size_t sender);  // of the sender'th walsender
   bool reload(
       std::size_t sender);  // that walsender reads the new commit quorum; senders(): the postmaster
@@ -102,6 +107,7 @@ class DatabaseModel final : public node::Host {
   std::size_t unflushed() const { return unflushed_.size(); }
   bool streaming() const { return receiver_.has_value(); }
   bool promote_pending() const { return signal_.has_value(); }
+  Drain drain() const { return drain_; }
   bool fence_lifted() const { return running_ && primary_ && fence_lifted_; }
   Term admitted_term() const { return admitted_ ? admitted_term_ : 0; }
   const std::vector<NodeId>& quorum_voters() const { return voters_; }
@@ -114,6 +120,7 @@ class DatabaseModel final : public node::Host {
     bool reload = false;     // processes don't read the new commit quorum
     bool promotion = false;  // the startup process has seen the signal and takes its time
     bool stream = false;     // the walreceiver neither receives nor replies
+    bool sessions = false;   // one of them does not end
   };
   Holds& holds() { return holds_; }
 
@@ -192,6 +199,8 @@ class DatabaseModel final : public node::Host {
   bool admitted_ = false;
   Term admitted_term_ = 0;
   bool fence_lifted_ = false;
+  Drain drain_ = Drain::kNone;
+  std::size_t transactions_ = 0;
   std::uint64_t generation_ = 0;  // of voters_
   // What the postmaster and the checkpointer have read; new processes begin with it.
   std::vector<NodeId> server_voters_;

@@ -124,8 +124,20 @@ bool DatabaseModel::reap_senders() {
 
 bool DatabaseModel::write() {
   if (!running_ || !primary_ || !fence_lifted_) return false;  // rule 7
+  if (drain_ != Drain::kNone) return false;
+  return write_in_background();
+}
+
+bool DatabaseModel::write_in_background() {
+  if (!running_ || !primary_) return false;
   unflushed_.push_back({end_of(wal_).timeline, world_->next_record()});
   return true;
+}
+
+bool DatabaseModel::end_transaction() {
+  if (!running_ || !primary_ || transactions_ == 0) return false;
+  --transactions_;
+  return !fence_lifted_ || write_in_background();
 }
 
 bool DatabaseModel::take_reply(std::size_t sender) {

@@ -37,7 +37,7 @@ void lead_by_1(Cluster& c, const Ids& ids) {
     c.run_until(ids, 200, [&] { return writable_of(c, ids) != 0; });
     const NodeId leader = writable_of(c, ids);
     if (leader == 0 || leader == 1) continue;
-    c.replica(leader).transfer_leadership(1, [](const Status&, std::uint64_t) {});
+    c.replica(leader).transfer_leadership({.to = 1}, [](const Status&, std::uint64_t) {});
     c.observe(leader);
     c.run_until(ids, 200, [&] { return c.writable(1); });
   }

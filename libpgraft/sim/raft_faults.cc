@@ -191,7 +191,7 @@ void RaftFaults::ask_leader(const FaultStep& step, NodeId who) {
     switch (step.action) {
       case Action::kAdd: return replica.add_member(member, done);
       case Action::kRemove: return replica.remove_member(member.id, done);
-      case Action::kTransfer: return replica.transfer_leadership(member.id, done);
+      case Action::kTransfer: return replica.transfer_leadership({.to = member.id}, done);
       default: return done(reshape(step, replica), 0);
     }
   });

@@ -255,7 +255,7 @@ void RandomWalk::membership(NodeId id) {
 void RandomWalk::transfer(NodeId id) {
   const NodeId leader = cluster_.leader();
   if (leader == 0 || !chance(fault_percent_)) return;
-  cluster_.replica(leader).transfer_leadership(id, [](const Status&, std::uint64_t) {});
+  cluster_.replica(leader).transfer_leadership({.to = id}, [](const Status&, std::uint64_t) {});
   cluster_.observe(leader);
 }
 

@@ -21,6 +21,7 @@ enum class Tag : std::uint8_t {
   kLogAppend = 3,
   kPromotion = 4,
   kPromotionDone = 5,
+  kPause = 6,
 };
 
 Status too_long(const char* what, std::size_t size, std::size_t max) {
@@ -58,6 +59,11 @@ void write_operation(Writer& out, const failover::PromotionDone& op) {
   write_promotion(out, {op.term, op.node, op.timeline});
   write_history(out, op.history);
 }
+void write_operation(Writer& out, const Pause& op) {
+  write(out, Tag::kPause);
+  out.number(op.until_ms);
+  out.text(op.by);
+}
 
 Operation read_operation(Reader& in) {
   const auto tag = in.number<std::uint8_t>();
@@ -74,6 +80,12 @@ Operation read_operation(Reader& in) {
     case Tag::kPromotionDone: {
       const failover::Promotion p = read_promotion(in);
       return failover::PromotionDone{p.term, p.node, p.timeline, read_history(in)};
+    }
+    case Tag::kPause: {
+      Pause op;
+      op.until_ms = in.number<std::uint64_t>();
+      op.by = in.text(kMaxPausedByBytes);
+      return op;
     }
   }
   in.fail("unknown operation " + std::to_string(tag));
@@ -102,6 +114,10 @@ Status validate_operation(const KvDelete& op) { return validate_key(op.key); }
 Status validate_operation(const LogAppend& op) {
   if (op.data.size() > kMaxValueBytes) return too_long("the data", op.data.size(), kMaxValueBytes);
   return Status::ok();
+}
+Status validate_operation(const Pause& op) {
+  if (op.by.size() <= kMaxPausedByBytes) return Status::ok();
+  return too_long("the name of who pauses", op.by.size(), kMaxPausedByBytes);
 }
 Status validate_operation(const failover::Promotion& op) {
   return validate_promotion(op.term, op.node, op.timeline);
@@ -165,6 +181,7 @@ void write_member(Writer& out, const Member& member) {
   out.number(member.port);
   out.text(member.pg_host);
   out.number(member.pg_port);
+  out.number(static_cast<std::uint8_t>(member.nosync));
 }
 
 Member read_member(Reader& in) {
@@ -176,6 +193,7 @@ Member read_member(Reader& in) {
   member.port = in.number<std::uint16_t>();
   member.pg_host = in.text(kMaxAddressBytes);
   member.pg_port = in.number<std::uint16_t>();
+  member.nosync = in.flag();
   return member;
 }
 

@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::uint8_t kSnapshotVersion = 1;
 // Least encoded sizes, against which counts are checked.
-constexpr std::size_t kLeastMemberBytes = 8 + 8 + 4 + 4 + 2 + 4 + 2;
+constexpr std::size_t kLeastMemberBytes = 8 + 8 + 4 + 4 + 2 + 4 + 2 + 1;
 constexpr std::size_t kLeastPairBytes = 4 + 4;
 constexpr std::size_t kLeastRecordBytes = 8 + 8 + 4 + 1 + 4;
 
@@ -66,6 +66,8 @@ Status StateMachine::apply(const raft::Entry& entry, std::optional<Command>* app
     record(*promotion);
   } else if (const auto* done = std::get_if<failover::PromotionDone>(&command->operation)) {
     record(*done);
+  } else if (const auto* pause = std::get_if<Pause>(&command->operation)) {
+    pause_ = *pause;
   }
   applied_ = entry.index;
   if (applied != nullptr) *applied = std::move(command).value();
@@ -162,6 +164,8 @@ std::string StateMachine::snapshot() const {
     out.text(value);
   }
   out.number(log_appends_);
+  out.number(pause_.until_ms);
+  out.text(pause_.by);
   out.number(max_timeline_);
   out.count(promotions_.size());
   for (const PromotionRecord& r : promotions_) {
@@ -193,6 +197,8 @@ Status StateMachine::restore(const std::string& data) {
     next.kv_.emplace_hint(next.kv_.end(), std::move(key), std::move(value));
   }
   next.log_appends_ = in.number<std::uint64_t>();
+  next.pause_.until_ms = in.number<std::uint64_t>();
+  next.pause_.by = in.text(kMaxPausedByBytes);
   next.max_timeline_ = in.number<failover::Timeline>();
   for (std::size_t n = in.count(kKeptPromotions, kLeastRecordBytes); n > 0; --n) {
     PromotionRecord record;

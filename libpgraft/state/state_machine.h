@@ -27,6 +27,7 @@ inline constexpr std::size_t kMaxAddressBytes = 255;
 inline constexpr std::size_t kMaxNameBytes = 63;
 // Keys and values with 8 bytes a pair: in memory, and in each snapshot, which is one stored value.
 inline constexpr std::size_t kMaxKvBytes = 32u << 20;
+inline constexpr std::size_t kMaxPausedByBytes = 255;
 inline constexpr std::size_t kMaxHistoryLines = 4096;
 inline constexpr std::size_t kKeptPromotions =
     256;  // older ones are only remembered by max_timeline
@@ -39,6 +40,7 @@ struct Member {
   std::uint16_t port = 0;
   std::string pg_host;  // of the PostgreSQL server
   std::uint16_t pg_port = 0;
+  bool nosync = false;  // stays a learner, never counts
   bool operator==(const Member&) const = default;
 };
 
@@ -56,8 +58,15 @@ struct LogAppend {
   std::string data;
   bool operator==(const LogAppend&) const = default;
 };
+// No failover by itself until then: advice, no rule rests on it, and each member compares it with
+// its own wall clock.
+struct Pause {
+  std::uint64_t until_ms = 0;  // since 1970; 0: not, or no longer
+  std::string by;              // who asked for it, for people
+  bool operator==(const Pause&) const = default;
+};
 using Operation =
-    std::variant<KvPut, KvDelete, LogAppend, failover::Promotion, failover::PromotionDone>;
+    std::variant<KvPut, KvDelete, LogAppend, failover::Promotion, failover::PromotionDone, Pause>;
 
 // An operation with the identity of the request that proposed it, so that its proposer recognizes
 // it when it is applied.
@@ -110,6 +119,7 @@ class StateMachine {
   void set_cluster_id(std::uint64_t id) { cluster_id_ = id; }
   const std::map<std::string, std::string>& kv() const { return kv_; }
   std::uint64_t log_appends() const { return log_appends_; }
+  const Pause& pause() const { return pause_; }  // as last asked for; it may be over
 
   // Promotions, newest last; at most kKeptPromotions.
   struct PromotionRecord {
@@ -135,6 +145,7 @@ class StateMachine {
   std::map<std::string, std::string> kv_;
   std::size_t kv_bytes_ = 0;  // what all pairs take in a snapshot
   std::uint64_t log_appends_ = 0;
+  Pause pause_;
   std::vector<PromotionRecord> promotions_;
   failover::Timeline max_timeline_ = 0;
 };

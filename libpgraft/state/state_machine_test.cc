@@ -17,7 +17,8 @@ Member member(raft::NodeId id) {
           "10.0.0." + std::to_string(id),
           8001,
           "db" + std::to_string(id),
-          5432};
+          5432,
+          id % 2 == 0};
 }
 
 // Applies operations one after the other, as the log would.
@@ -41,6 +42,7 @@ void fill(StateMachine& machine) {
   ASSERT_TRUE(log.apply(machine, Promotion{3, 1, 2}));
   ASSERT_TRUE(log.apply(machine, PromotionDone{3, 1, 2, {{1, 500}}}));
   ASSERT_TRUE(log.apply(machine, Promotion{5, 2, 3}));
+  ASSERT_TRUE(log.apply(machine, Pause{1790000000000, "me"}));
 }
 
 const Operation kEveryOperation[] = {
@@ -52,6 +54,8 @@ const Operation kEveryOperation[] = {
     Promotion{9, 3, 4},
     PromotionDone{9, 3, 4, {}},
     PromotionDone{9, 3, 4, {{1, 0x3000000}, {3, 0x5000000}}},
+    Pause{1790000000000, "somebody on node 1"},
+    Pause{},
 };
 
 TEST(Command, EveryOperationComesBackFromItsStoredForm) {
@@ -236,6 +240,20 @@ TEST(StateMachine, PairsCountTowardsTheLimitWithTheirLengths) {
   ASSERT_TRUE(log.apply(restored, KvDelete{"B"}));
   ASSERT_TRUE(log.apply(restored, KvPut{"B", value}, &outcome));
   EXPECT_TRUE(outcome) << "what was deleted gives its room back";
+}
+
+TEST(StateMachine, TheLastPauseCountsAndSurvivesASnapshot) {
+  StateMachine machine, restored;
+  Log log;
+  EXPECT_EQ(machine.pause(), Pause{});
+  ASSERT_TRUE(log.apply(machine, Pause{1790000000000, "one"}));
+  ASSERT_TRUE(log.apply(machine, Pause{1780000000000, "other"}));
+  EXPECT_EQ(machine.pause(), (Pause{1780000000000, "other"}));
+  ASSERT_TRUE(restored.restore(machine.snapshot()));
+  EXPECT_EQ(restored.pause(), machine.pause());
+  ASSERT_TRUE(log.apply(machine, Pause{}));
+  EXPECT_EQ(machine.pause().until_ms, 0u);
+  EXPECT_FALSE(validate(Operation(Pause{1, std::string(kMaxPausedByBytes + 1, 'x')})));
 }
 
 TEST(StateMachine, MembersFollowTheConfiguration) {

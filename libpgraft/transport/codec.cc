@@ -190,6 +190,7 @@ void report_fields(C& c, T& report) {
   c.number(report.position.timeline);
   c.number(report.position.lsn);
   c.number(report.bound);
+  c.flag(report.yields);
 }
 
 template <class C, class T>
@@ -202,6 +203,7 @@ void wal_status_fields(C& c, T& status) {
   c.number(status.replayed.lsn);
   c.number(status.needed);
   c.number(status.oldest);
+  c.number(status.priority);
 }
 
 template <class C, class T>
@@ -213,6 +215,7 @@ void member_fields(C& c, T& member) {
   c.number(member.port);
   c.text(member.pg_host, kMaxTextBytes);
   c.number(member.pg_port);
+  c.flag(member.nosync);
 }
 
 template <class C, class T>

@@ -10,7 +10,7 @@
 namespace pgraft::transport::test {
 
 inline state::Member some_member(raft::NodeId id) {
-  return {id, 100 + id, "name", "10.0.0.1", 8001, "pg.example", 5432};
+  return {id, 100 + id, "name", "10.0.0.1", 8001, "pg.example", 5432, id % 2 == 0};
 }
 
 inline Identity some_identity(raft::NodeId id) {
@@ -25,10 +25,10 @@ inline Identity some_identity(raft::NodeId id) {
   return identity;
 }
 
-inline failover::Report some_report() { return {1, 5, true, {3, 0x300001234}, 2}; }
+inline failover::Report some_report() { return {1, 5, true, {3, 0x300001234}, 2, true}; }
 
 inline failover::WalStatus some_wal_status() {
-  return {1, false, {3, 0x300001234}, {2, 0x300001000}, 0x300000028, 0x200000000};
+  return {1, false, {3, 0x300001234}, {2, 0x300001000}, 0x300000028, 0x200000000, 50};
 }
 
 inline ClusterStatus some_status() {

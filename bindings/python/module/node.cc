@@ -193,7 +193,7 @@ void add_membership(py::class_<PyNode>& c) {
       "transfer_leadership",
       [](const PyNode& self, raft::NodeId node_id, double timeout) {
         self.request(timeout, [&](Node& n, Completion done) {
-          n.transfer_leadership(node_id, std::move(done));
+          n.transfer_leadership({.to = node_id}, std::move(done));
         });
       },
       py::arg("node_id") = 0, py::kw_only(), py::arg("timeout") = kDefaultTimeout);

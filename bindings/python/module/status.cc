@@ -30,6 +30,7 @@ py::dict to_dict(const failover::WalStatus& s) {
   d["replayed_lsn"] = s.replayed.lsn;
   d["needed_lsn"] = s.needed;
   d["oldest_lsn"] = s.oldest;
+  d["priority"] = s.priority;
   return d;
 }
 
@@ -65,6 +66,7 @@ py::dict to_dict(const state::Member& m) {
   d["port"] = m.port;
   d["pg_host"] = m.pg_host;
   d["pg_port"] = m.pg_port;
+  d["nosync"] = m.nosync;
   return d;
 }
 

@@ -67,6 +67,7 @@ class MemberDict(TypedDict):
     port: int
     pg_host: str
     pg_port: int
+    nosync: bool
 
 class IdentityDict(TypedDict):
     """Who a node is."""
@@ -89,6 +90,7 @@ class WalStatusDict(TypedDict):
     replayed_lsn: int
     needed_lsn: int
     oldest_lsn: int
+    priority: int
 
 class MemberStatusDict(TypedDict):
     """A member as a node knows it; `answering` to `flush_lsn` are the leader's view."""
