@@ -57,6 +57,7 @@ const Orders& Controller::enter_term(Term term) {
   settle_lsn_.reset();
   catch_up_.clear();
   left_behind_tick_.reset();
+  followed_from_.reset();
   leave_switchover();
 
   Orders next;
@@ -173,7 +174,9 @@ void Controller::update_abstention(const DatabaseView& database, Requests& reque
   if (!abstain_until_ || !database.end_known || !database.in_recovery) return;
   // Timeline first: a bare LSN would never be reached on a new timeline that forked below it
   // (PROTOCOL.md, M8d).
-  if (database.end < *abstain_until_) return;
+  const bool reached = config_.switches.timeline_first ? database.end >= *abstain_until_
+                                                       : database.end.lsn >= abstain_until_->lsn;
+  if (!reached) return;
   abstain_until_.reset();
   requests.clear_abstain = true;
 }
@@ -193,7 +196,7 @@ std::optional<Report> Controller::own_report(const Inputs& in) const {
   }
   if (!view_is_current(database)) return std::nullopt;  // the gate may still have been open then
   if (database.in_recovery) {
-    if (!database.end_known) return std::nullopt;
+    if (!database.end_known && config_.switches.known_end) return std::nullopt;
     if (!database.receiver_stopped && config_.switches.frozen) return std::nullopt;
   } else if (!database.frozen && config_.switches.frozen) {
     return std::nullopt;
@@ -261,8 +264,8 @@ void Controller::follow_as_standby(const Inputs& in, Orders& next, Requests& req
   const bool checked = config_.switches.current;
   const bool replayed_diverged = database.replayed.timeline != 0 &&
                                  has_diverged(database.replayed, done->timeline, done->history);
-  const bool copy_diverged =
-      abstain_until_ && has_diverged(*abstain_until_, done->timeline, done->history);
+  const bool copy_diverged = abstain_until_ && config_.switches.copied &&
+                             has_diverged(*abstain_until_, done->timeline, done->history);
   if (checked && (replayed_diverged || copy_diverged)) {
     if (in.raft.leader != done->node) {
       // After a restart the stored term may be older than the WAL, which has followed a later
@@ -298,6 +301,8 @@ void Controller::follow_as_standby(const Inputs& in, Orders& next, Requests& req
   }
   next.follow = done->node;
   phase_ = "following node " + std::to_string(done->node);
+  if (!followed_from_) followed_from_ = database.end;
+  if (*followed_from_ < database.end) handovers_ = 0;  // it streams, so its fence is open
   if (abstain_until_ && config_.switches.abstain) {
     phase_ += ", catching up after a rewind or clone";
     return;
@@ -317,7 +322,7 @@ void Controller::follow_as_standby(const Inputs& in, Orders& next, Requests& req
 // open, so this counts only while nothing comes.
 bool Controller::is_left_behind(const Inputs& in) {
   const Position end = in.database.end;
-  if (in.oldest_of_leader <= end.lsn || in.raft.leader == 0) {
+  if (in.oldest_of_leader <= end.lsn || in.raft.leader == 0 || !config_.switches.left_behind) {
     left_behind_tick_.reset();
     return false;
   }
@@ -364,7 +369,8 @@ void Controller::reconcile(const Inputs& in, Orders& next, Requests& requests) {
     return;
   }
   reports_[config_.self] = *own;
-  if (!database.in_recovery && in.promotions.max_timeline > database.end.timeline) {
+  if (!database.in_recovery && in.promotions.max_timeline > database.end.timeline &&
+      config_.switches.newest) {
     // A primary can't be promoted to another timeline (PROTOCOL.md, S7); as a standby it can.
     next.restart = Restart::kStandby;
     next.reason = "primary on timeline " + std::to_string(database.end.timeline) +
@@ -381,7 +387,7 @@ void Controller::reconcile(const Inputs& in, Orders& next, Requests& requests) {
   for (const NodeId voter : in.raft.voters) {
     if (voter == config_.self) continue;
     const auto it = reports_.find(voter);
-    if (!contains(in.raft.answering, voter)) continue;
+    if (config_.switches.answering && !contains(in.raft.answering, voter)) continue;
     if (it == reports_.end()) {
       ++missing;
       continue;
@@ -397,7 +403,10 @@ void Controller::reconcile(const Inputs& in, Orders& next, Requests& requests) {
     if (report.abstains) {
       // All that it acknowledged is on older timelines, which a WAL on this one contains
       // (PROTOCOL.md, section 4, lemma 2).
-      if (!own->abstains && own->position.timeline > report.bound) ++covered;
+      // And all that anybody has of this timeline comes from here, while this is still its primary.
+      const Timeline above = own->position.timeline + (database.in_recovery ? 0 : 1);
+      const bool counts = config_.switches.bound && !own->abstains;
+      if (counts && above > report.bound) ++covered;
     } else if (!own->abstains && report.position <= own->position) {
       ++covered;
     } else if (greatest == nullptr || report.position > greatest->position) {
@@ -413,10 +422,11 @@ void Controller::reconcile(const Inputs& in, Orders& next, Requests& requests) {
     covered = needed;
   }
   // Any majority is safe; the greatest of all spares the others a rewind. It is asked once.
-  const bool asked = handovers_ > 0 && !in.raft.transferring;
-  // Who yields is asked only where the positions allow nobody else, all of them known.
+  const bool asked = handovers_ > 0 && !in.raft.transferring && config_.switches.any_majority;
   const auto patience = static_cast<std::uint64_t>(config_.election_ticks);
-  const bool all_known = missing == 0 || in.now_ticks - leader_since_tick_ >= patience;
+  const bool patient = in.now_ticks - leader_since_tick_ >= patience;
+  // Who yields is asked only where the positions allow nobody else, all of them known.
+  const bool all_known = missing == 0 || patient;
   const Report* better = willing != nullptr && !asked ? willing : nullptr;
   if (better == nullptr && covered < needed && greatest != nullptr &&
       (all_known || !greatest->yields)) {
@@ -425,7 +435,9 @@ void Controller::reconcile(const Inputs& in, Orders& next, Requests& requests) {
   if (better != nullptr) {
     phase_ = "handing over to node " + std::to_string(better->from) + ", which has " +
              (better->position > own->position ? "more WAL" : "priority");
-    hand_over(in, better->from, requests);
+    // One that was asked in vain may be the first to report in every term (PROTOCOL.md, M8c2): the
+    // others are heard before it is asked again.
+    if (!asked || patient) hand_over(in, better->from, requests);
     give_way_when_late(in, requests);
     return;
   }
@@ -454,7 +466,7 @@ void Controller::reconcile(const Inputs& in, Orders& next, Requests& requests) {
 
 void Controller::hand_over(const Inputs& in, NodeId to, Requests& requests) {
   const auto retry = static_cast<std::uint64_t>(2 * config_.election_ticks);
-  if (in.raft.transferring) return;
+  if (in.raft.transferring || !config_.switches.hand_over) return;
   if (handover_tick_ && in.now_ticks - *handover_tick_ < retry) return;
   handover_tick_ = in.now_ticks;
   ++handovers_;
@@ -466,6 +478,7 @@ void Controller::hand_over(const Inputs& in, NodeId to, Requests& requests) {
 void Controller::give_way_when_late(const Inputs& in, Requests& requests) {
   const auto patience = static_cast<std::uint64_t>(config_.patience) * config_.election_ticks;
   if (in.raft.voters.size() == 1 || in.now_ticks - leader_since_tick_ < patience) return;
+  if (!config_.switches.give_way) return;
   requests.step_down = true;
   requests.hold_off_ticks = config_.election_ticks << std::min(gave_way_, 4);
   ++gave_way_;
@@ -585,13 +598,15 @@ Status Controller::may_change_membership(const Inputs& in) const {
   if (!in.promotions.done_of_term || in.promotions.done_of_term->node != config_.self) {
     return wait("the leader is not promoted yet");
   }
+  const bool in_force =
+      in.database.quorum_in_force == orders_.quorum_generation && settle_lsn_.has_value();
   if (!quorum_is_of_term_ || orders_.quorum_voters != in.raft.voters ||
-      in.database.quorum_in_force != orders_.quorum_generation || !settle_lsn_) {
+      (!in_force && config_.switches.in_force)) {
     return wait("the commit quorum of the last change is not in force yet");
   }
   // What was acknowledged under the configuration before must be on a majority of this one, since
   // the one after this shares no majority with that (PROTOCOL.md, section 4).
-  if (config_.switches.settle && quorum_flush(in) < *settle_lsn_) {
+  if (config_.switches.settle && settle_lsn_ && quorum_flush(in) < *settle_lsn_) {
     return wait("a majority of the members does not have all of the leader's WAL yet");
   }
   return Status::ok();

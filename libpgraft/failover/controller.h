@@ -34,7 +34,20 @@ struct Switches {
   bool unfence = true;    // rule 7: quorum in force before the fence is lifted
   bool settle = true;     // rule 8: everything acknowledged is on a majority before the next change
   bool promoted = true;   // rule 8: only a promoted leader changes membership
+  bool known_end = true;  // rule 3: no report before the end of local WAL is known
+  bool newest = true;     // rule 4: a primary renews the newest timeline only (PROTOCOL.md, S7)
+  bool in_force = true;   // rule 8: the quorum of one change is in force before the next one
   bool drain = true;      // a switchover hands over only what the target has all WAL of
+
+  // What keeps a healthy majority from hanging (PROTOCOL.md, M8).
+  bool answering = true;       // a: a report counts while its node answers
+  bool any_majority = true;    // a: after a hand-over that failed any majority will do
+  bool bound = true;           // b: an abstainer counts by its bound
+  bool hand_over = true;       // c: to a reporter that has more WAL, or does not abstain
+  bool give_way = true;        // c: a leader that is not promoted in time steps down
+  bool left_behind = true;     // c3: who needs WAL that is gone is cloned
+  bool timeline_first = true;  // d: an abstention ends on a newer timeline
+  bool copied = true;          // d: a copy that goes past the next fork is made again
 };
 
 struct Config {
@@ -153,6 +166,8 @@ class Controller {
   bool quorum_is_of_term_ = false;
   std::optional<Lsn> settle_lsn_;   // rule 8: must be on a majority before the next change
   std::map<NodeId, Lsn> catch_up_;  // learners: the leader's position when it began to watch them
+
+  std::optional<Position> followed_from_;  // standby: its WAL ended here when it began to follow
 
   // Standby: its WAL ends here, before all WAL that the leader has, since that tick.
   Position left_behind_at_;

@@ -388,6 +388,43 @@ TEST(Reconcile, AfterOneFailedHandOverAnyMajorityIsEnough) {
   EXPECT_TRUE(desk.run().propose_promotion.has_value());
 }
 
+// PROTOCOL.md, M8c2: it may be the first to report in every term.
+TEST(Reconcile, WhoWasAskedInVainIsAskedAgainOnlyOnceTheOthersAreHeard) {
+  for (const bool other_reports : {true, false}) {
+    Desk desk;
+    desk.lead();
+    desk.hears(3, {1, 200});
+    EXPECT_EQ(desk.run().transfer_to, 3u);
+    desk.next_term();
+    desk.lead();
+    desk.hears(3, {1, 200});
+    EXPECT_EQ(desk.after(config().election_ticks - 1).transfer_to, 0u);
+    if (other_reports) desk.hears(2, {1, 100});
+    const Requests r = desk.after(2);
+    EXPECT_EQ(r.propose_promotion.has_value(), other_reports);
+    EXPECT_EQ(r.transfer_to, other_reports ? 0u : 3u);
+  }
+}
+
+// A stream shows that the one who leads has opened its fence: the next failover begins anew.
+TEST(Reconcile, AHandOverThatLedToAWriterIsForgotten) {
+  Desk desk;
+  desk.lead();
+  desk.hears(3, {1, 200});
+  EXPECT_EQ(desk.run().transfer_to, 3u);
+  desk.next_term();
+  desk.follow(3);
+  desk.commit_done(3, 2, {{1, 200}});
+  desk.run();
+  ASSERT_EQ(desk.orders().follow, 3u);
+  desk.database.end = desk.database.replayed = {2, 300};
+  desk.run();
+  desk.next_term();
+  desk.lead();
+  desk.hears(2, {2, 400});
+  EXPECT_EQ(desk.run().transfer_to, 2u);
+}
+
 // PROTOCOL.md, M8a
 TEST(Reconcile, ForgetsAReporterThatNoLongerAnswers) {
   Desk desk;
@@ -576,6 +613,19 @@ TEST(Renewal, KeepsTheTimelineOfAFrozenPrimary) {
   ASSERT_TRUE(r.propose_promotion.has_value());
   EXPECT_EQ(*r.propose_promotion, (Promotion{3, 1, 2}));
   EXPECT_EQ(desk.orders().restart, Restart::kNone);
+}
+
+// PROTOCOL.md, M8b: all that an abstainer can have acknowledged on its timeline was written here.
+TEST(Renewal, CountsAnAbstainerOfItsOwnTimeline) {
+  for (const Timeline bound : {2u, 3u}) {
+    Desk desk;
+    ASSERT_NO_FATAL_FAILURE(desk.rule());
+    desk.next_term();
+    desk.lead();
+    desk.database.frozen = true;
+    desk.hears_abstention(3, bound);
+    EXPECT_EQ(desk.run().propose_promotion.has_value(), bound == 2);
+  }
 }
 
 TEST(Renewal, IsImpossibleWhenAGreaterTimelineWasPromoted) {

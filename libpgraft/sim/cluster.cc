@@ -24,10 +24,18 @@ struct Cluster::Wire final : node::Outbox {
     const NodeId to = message.to;
     put(to, std::move(message));
   }
-  void send_report(raft::NodeId to, const failover::Report& report) override { put(to, report); }
-  void send_wal_status(raft::NodeId, const failover::WalStatus&) override {}  // no rule rests on it
+  void send_report(raft::NodeId to, const failover::Report& report) override {
+    const std::string wrong = cluster->at(self).database->unfit_to_report(report);
+    cluster->invariants_.reported(self, report.term, wrong);
+    put(to, report);
+  }
+  void send_wal_status(raft::NodeId to, const failover::WalStatus& status) override {
+    put(to, status);
+  }
 
-  void put(NodeId to, std::variant<raft::Message, failover::Report> body) {
+  template <class Body>
+  void put(NodeId to, Body body) {
+    if (cluster->is_dead(self)) return;
     const auto peer = cluster->nodes_.find(to);
     const raft::Incarnation theirs = peer == cluster->nodes_.end() ? 0 : peer->second.incarnation;
     cluster->network_.push_back({self, to, cluster->at(self).incarnation, theirs, std::move(body)});
@@ -35,6 +43,41 @@ struct Cluster::Wire final : node::Outbox {
   Cluster* cluster;
   NodeId self;
 };
+
+// The host as its replica sees it: what a process that has died asks for does not come.
+struct Cluster::Door final : node::Host {
+  Door(Cluster* cluster, NodeId self) : cluster(cluster), self(self) {}
+  void close(const failover::Orders& orders) override {
+    if (DatabaseModel* d = reach()) d->close(orders);
+  }
+  void carry_out(const failover::Orders& orders) override {
+    if (DatabaseModel* d = reach()) d->carry_out(orders);
+  }
+  Status clear_abstain() override {
+    DatabaseModel* d = reach();
+    return d == nullptr ? Status::ok() : d->clear_abstain();
+  }
+  void state_changed(const state::StateMachine& machine, const raft::ConfState& conf) override {
+    if (DatabaseModel* d = reach()) d->state_changed(machine, conf);
+  }
+  DatabaseModel* reach() const {
+    return cluster->is_dead(self) ? nullptr : cluster->at(self).database.get();
+  }
+  Cluster* cluster;
+  NodeId self;
+};
+
+bool Cluster::is_dead(NodeId id) {
+  Node& node = at(id);
+  if (node.outputs_left == 0 || --node.outputs_left > 0) return node.dead;
+  node.dead = true;
+  if (node.writer) node.writer->hold(true);  // what it hands out now is lost
+  return true;
+}
+
+void Cluster::crash_inside(NodeId id, int n) {
+  if (up(id) || n == 0) at(id).outputs_left = n;
+}
 
 Cluster::Cluster(const ClusterOptions& options) : options_(options) {
   for (NodeId id = 1; id <= static_cast<NodeId>(options.members); ++id) make_node(id);
@@ -53,6 +96,7 @@ void Cluster::make_node(NodeId id) {
   node.store = std::make_unique<FaultyStore>(options_.store);
   node.database = std::make_unique<DatabaseModel>(id, this, options_.host);
   node.wire = std::make_unique<Wire>(this, id);
+  node.door = std::make_unique<Door>(this, id);
   nodes_[id] = std::move(node);
 }
 
@@ -129,6 +173,8 @@ void Cluster::crash(NodeId id) {
   note("crash " + std::to_string(id));
   at(id).database->crash();
   at(id).replica.reset();
+  at(id).outputs_left = 0;
+  at(id).dead = false;
 }
 
 void Cluster::crash_worker(NodeId id) {
@@ -139,7 +185,7 @@ void Cluster::crash_worker(NodeId id) {
 }
 
 void Cluster::start(NodeId id) {
-  if (up(id) || at(id).database->rejoin_pending()) return;
+  if (up(id) || !at(id).database->may_start()) return;
   note("start " + std::to_string(id));
   at(id).database->start();
   start_worker(id);
@@ -161,12 +207,16 @@ void Cluster::start_worker(NodeId id) {
   options.keep_tail = options_.snapshot_every / 2;
   if (options_.priorities.contains(id)) options.priority = options_.priorities.at(id);
   options.durable_term_first = options_.durable_term_first;
+  options.wal_status_ticks = options_.wal_status_ticks;
   node.writer = std::make_unique<node::HeldLogWriter>(node.store.get());
   Result<std::unique_ptr<node::Replica>> replica = node::Replica::create(
-      options, node.store.get(), node.writer.get(), node.wire.get(), node.database.get());
+      options, node.store.get(), node.writer.get(), node.wire.get(), node.door.get());
   PGRAFT_CHECK(replica.is_ok(), replica.status().to_string());
   node.replica = std::move(replica).value();
+  node.outputs_left = 0;
+  node.dead = false;
   node.checked = 0;
+  node.wal_checked = 0;
   if (!options_.elections) node.replica->raft().set_election_delay(1 << 20);
   observe(id);
 }
@@ -185,6 +235,7 @@ void Cluster::process(NodeId id) {
   if (!up(id)) return;
   const Status s = at(id).replica->process();
   PGRAFT_CHECK(s.is_ok(), "node " + std::to_string(id) + ": " + s.to_string());
+  if (at(id).dead) return crash(id);
   check(id);
 }
 
@@ -203,6 +254,15 @@ void Cluster::check(NodeId id) {
       node.store->entries(from, applied + 1, UINT64_MAX);
   PGRAFT_CHECK(entries.is_ok(), entries.status().to_string());
   for (const raft::Entry& entry : *entries) invariants_.committed(id, entry);
+}
+
+void Cluster::check_wal(NodeId id) {
+  Node& node = at(id);
+  const Wal& wal = node.database->wal();
+  for (std::size_t i = std::min(node.wal_checked, wal.size()); i < wal.size(); ++i) {
+    invariants_.has_record(id, i + 1, wal[i], i == 0 ? 0 : wal[i - 1].timeline);
+  }
+  node.wal_checked = wal.size();
 }
 
 void Cluster::tick(NodeId id) {
@@ -226,8 +286,11 @@ void Cluster::observe(NodeId id) {
 }
 
 bool Cluster::step(NodeId id, const std::function<bool(DatabaseModel&)>& what) {
+  const bool was_running = database(id).running();
   const bool did = what(database(id));
   if (at(id).database->stopped_for() != failover::Restart::kNone) at(id).replica.reset();
+  if (was_running && !database(id).running()) crash(id);  // in the middle of it
+  if (did) check_wal(id);
   if (did) observe(id);
   return did;
 }
@@ -239,6 +302,7 @@ bool Cluster::work(NodeId id) {
 
 void Cluster::hold_writes(NodeId id, bool held) {
   if (!up(id)) return;
+  if (at(id).dead) return;
   at(id).writer->hold(held);
   process(id);
 }
@@ -285,7 +349,11 @@ void Cluster::deliver(std::size_t i) {
     at(to).replica->receive(std::get<raft::Message>(envelope.body));
   } else if (arrives && at(from).incarnation == envelope.from_incarnation &&
              at(to).incarnation == envelope.to_incarnation) {
-    at(to).replica->receive_report(std::get<failover::Report>(envelope.body));
+    if (const auto* report = std::get_if<failover::Report>(&envelope.body)) {
+      at(to).replica->receive_report(*report);
+    } else {
+      at(to).replica->receive_wal_status(std::get<failover::WalStatus>(envelope.body));
+    }
   }
   if (arrives) process(to);
   if (snapshot && up(from)) {
@@ -398,6 +466,20 @@ void Cluster::promoted(NodeId node, Term term, Timeline timeline, const Wal& wal
 
 void Cluster::acknowledged(NodeId node, Term term, const Record& record) {
   invariants_.acknowledged(node, term, record);
+}
+
+// Rule 7: by the leader of its term alone, promoted in it.
+void Cluster::accepted_write(NodeId id, const std::string& wrong) {
+  std::string why = wrong;
+  if (!up(id) || replica(id).raft().term() != database(id).admitted_term()) {
+    why = "in another term than it was promoted in";
+  }
+  invariants_.accepted_write(id, why);
+}
+
+Timeline Cluster::bound(NodeId id) const {
+  const Result<std::string> stored = at(id).store->get_value("max_ack_timeline");
+  return stored ? static_cast<Timeline>(std::stoul(*stored)) : 0;
 }
 
 void Cluster::note(std::string event) {

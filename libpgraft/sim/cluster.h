@@ -23,19 +23,15 @@
 
 namespace pgraft::sim {
 
-struct ClusterOptions {
+struct ClusterOptions : FailoverControls {
   int members = 3;                   // ids 1..members
   std::vector<NodeId> first_voters;  // empty: all; the others start blank
   std::uint64_t seed = 1;
   int election_ticks = 10;
-  bool elections = true;     // false: nobody campaigns unless told to; no pre-vote, no check quorum
-  bool incarnations = true;  // rule 10
+  bool elections = true;  // false: nobody campaigns unless told to; no pre-vote, no check quorum
   raft::Index snapshot_every = 1000;  // and half of it is kept
-  std::map<NodeId, int> priorities;   // Replica::Options::priority; absent: the greatest
-  failover::Switches rules;
-  HostSwitches host;
-  StoreFaults store;
-  bool durable_term_first = true;  // rule 2: reports wait for the term's write
+  int wal_status_ticks = 50;
+  std::map<NodeId, int> priorities;  // Replica::Options::priority; absent: the greatest
 };
 
 class Cluster final : public World {
@@ -51,7 +47,7 @@ class Cluster final : public World {
     raft::Incarnation from_incarnation =
         0;  // as known when it was sent: connections are made with them
     raft::Incarnation to_incarnation = 0;
-    std::variant<raft::Message, failover::Report> body;
+    std::variant<raft::Message, failover::Report, failover::WalStatus> body;
   };
 
   // --- members
@@ -68,6 +64,9 @@ class Cluster final : public World {
   // --- faults
   void crash(NodeId id);         // server and worker together
   void crash_worker(NodeId id);  // the server goes on; start_worker() follows
+  // The power goes at the n-th thing from here on that its replica does to the world around it, in
+  // the middle of whatever it does then.
+  void crash_inside(NodeId id, int n);
   void start(NodeId id);
   void wipe(NodeId id);  // disk erased, started with a new incarnation (rule 10)
   void partition(std::set<NodeId> group) { group_ = std::move(group); }  // from everybody else
@@ -105,6 +104,7 @@ class Cluster final : public World {
   Status remove_member(NodeId leader, NodeId id);
   state::Member member(NodeId id) const;
   std::vector<NodeId> voters(NodeId id) const;  // as `id` has applied them
+  Timeline bound(NodeId id) const;              // rule 3, as its disk has it
 
   const std::vector<std::string>& violations() const { return invariants_.violations(); }
   const Invariants& invariants() const { return invariants_; }
@@ -117,9 +117,11 @@ class Cluster final : public World {
   std::uint64_t next_record() override { return ++records_; }
   void promoted(NodeId node, Term term, Timeline timeline, const Wal& wal, bool renewal) override;
   void acknowledged(NodeId node, Term term, const Record& record) override;
+  void accepted_write(NodeId node, const std::string& wrong) override;
 
  private:
   struct Wire;
+  struct Door;
   struct Node {
     raft::Incarnation incarnation = 0;
     std::unique_ptr<storage::LogStore> store;
@@ -129,6 +131,10 @@ class Cluster final : public World {
     std::unique_ptr<node::Replica> replica;  // null: down
     std::uint64_t starts = 0;
     raft::Index checked = 0;  // committed entries compared so far
+    std::size_t wal_checked = 0;
+    std::unique_ptr<Door> door;
+    int outputs_left = 0;  // 0: no end
+    bool dead = false;     // nothing of it leaves any more; it is crashed when its step is over
   };
 
   Node& at(NodeId id) { return nodes_.at(id); }
@@ -139,6 +145,8 @@ class Cluster final : public World {
   void process(NodeId id);
   Status refusal(NodeId leader, const std::function<void(node::Completion)>& request);
   void check(NodeId id);
+  void check_wal(NodeId id);
+  bool is_dead(NodeId id);    // counts an output
   bool supervise(NodeId id);  // a stopped server: rejoin, start
   NodeId rejoin_source(NodeId id);
 

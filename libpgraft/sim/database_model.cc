@@ -43,10 +43,11 @@ failover::DatabaseView DatabaseModel::view() const {
   view.in_recovery = !primary_;
   view.receiver_stopped = !receiver_ && unflushed_.empty();
   view.replay_exhausted = !primary_ && replayed_ == wal_.size() && unflushed_.empty();
-  view.end_known = primary_ || end_known_;
-  view.frozen = !admitted_ && senders_.empty();
+  view.end_known = end_known();
+  view.frozen = frozen();
   view.promote_pending = signal_.has_value();
-  view.end = end_of(wal_);
+  view.end = end_of(wal_, view.end_known ? wal_.size() : replayed_);
+  view.oldest = kept_from_;
   view.replayed = primary_ ? view.end : end_of(wal_, replayed_);
   view.highest_history = highest_history();
   view.history = history_of(wal_);
@@ -73,7 +74,11 @@ void DatabaseModel::initialize(Wal wal) {
 
 void DatabaseModel::start() {
   crash();  // everything volatile at its beginning
-  if (switches_.clear_abstain_at_start) abstain_until_.reset();
+  if (!switches_.marker) abstain_until_.reset();
+  if (rejoin_) {  // half done, and started: as far as it was copied
+    if (wal_.empty()) wal_.assign(1, rejoin_->saved_wal.front());
+    rejoin_.reset();
+  }
   running_ = true;
   stopped_for_ = Restart::kNone;
 }
@@ -85,6 +90,8 @@ void DatabaseModel::crash() {
   end_known_ = false;
   primary_ = false;
   signal_.reset();
+  changes_left_ = 0;
+  was_in_force_ = false;
   if (reserved_ != 0) history_files_.erase(reserved_);  // rule 5: moved aside before recovery
   reserved_ = 0;
   senders_.clear();
@@ -108,6 +115,7 @@ void DatabaseModel::worker_started() {
   seen_ = 0;
   generation_ = 0;
   server_generation_ = 0;
+  generation_term_ = 0;
   for (Sender& sender : senders_) sender.generation = 0;
 }
 
@@ -119,13 +127,16 @@ bool DatabaseModel::execute() {
   seen_ = orders.seq;
   if (orders.restart != Restart::kNone) {
     if (orders.restart != Restart::kStandby && !rejoin_) {
-      rejoin_ = Rejoin{orders.rewind_source, orders.rewind_target, false, {}, {}, {}};
+      const bool clone = orders.restart == Restart::kClone;
+      if (changed()) return true;  // asked for again after the next start
+      rejoin_ = Rejoin{orders.rewind_source, orders.rewind_target, clone, false, {}, {}, {}};
     }
     crash();
     stopped_for_ = orders.restart;
     return true;
   }
   tighten(orders);
+  if (!running_ || changed()) return true;
   loosen(orders);
   return true;
 }
@@ -153,8 +164,11 @@ void DatabaseModel::tighten(const Orders& orders) {
 
 void DatabaseModel::loosen(const Orders& orders) {
   if (orders.quorum_generation != 0 && orders.quorum_generation != generation_) {
+    if (orders.term != generation_term_) first_generation_ = orders.quorum_generation;
+    generation_term_ = orders.term;
     generation_ = orders.quorum_generation;
     voters_ = orders.quorum_voters;
+    if (changed()) return;
   }
   gate_term_ = orders.term;
   gate_open_ = orders.gate_open;
@@ -166,6 +180,7 @@ void DatabaseModel::loosen(const Orders& orders) {
     if (orders.term != admitted_term_) {
       world_->promoted(self_, orders.term, end_of(wal_).timeline, wal_, true);
     }
+    if (!admitted_ || orders.term != admitted_term_) was_in_force_ = counts_by(first_generation_);
     admitted_ = true;
     admitted_term_ = orders.term;
   }
@@ -177,6 +192,10 @@ void DatabaseModel::loosen(const Orders& orders) {
     }
     signal_ = Signal{orders.promote, orders.term, false};
   }
+}
+
+void DatabaseModel::remove_wal(Lsn before) {
+  kept_from_ = std::max(kept_from_, std::min<Lsn>(before, wal_.size()));
 }
 
 void DatabaseModel::force_quorum(const std::vector<NodeId>& voters) {
@@ -193,7 +212,7 @@ Timeline DatabaseModel::highest_history() const {
 }
 
 bool DatabaseModel::replay(std::size_t n) {
-  if (!running_ || primary_) return false;
+  if (!running_ || primary_ || holds_.replay) return false;
   const std::size_t before = replayed_;
   replayed_ = std::min(wal_.size(), replayed_ + n);
   const bool found_end = !end_known_ && replayed_ == wal_.size();
@@ -211,15 +230,17 @@ bool DatabaseModel::see_promote_signal() {
 bool DatabaseModel::finish_promotion() {
   if (!running_ || !signal_ || !signal_->seen) return false;
   stop_receiver();
+  if (!running_) return true;  // a crash in between
   const Term term = signal_->term;
   const Timeline timeline = highest_history() + 1;
   signal_.reset();
   if (reserved_ != 0) history_files_.erase(reserved_);
   reserved_ = 0;
+  history_files_.insert(timeline);
+  if (changed()) return true;
   world_->promoted(self_, term, timeline, wal_, false);
   wal_.push_back(
       {timeline, world_->next_record()});  // the switch record; flushed before anything else
-  history_files_.insert(timeline);
   primary_ = true;
   replayed_ = wal_.size();
   senders_.clear();
@@ -227,6 +248,7 @@ bool DatabaseModel::finish_promotion() {
   admitted_term_ = term;
   fence_lifted_ = false;
   released_ = 0;
+  (void)changed();
   return true;
 }
 
@@ -249,6 +271,30 @@ bool DatabaseModel::work() {
     while (take_reply(i)) did = true;
   }
   return did;
+}
+
+bool DatabaseModel::changed() {
+  if (changes_left_ == 0 || --changes_left_ > 0) return false;
+  if (running_) crash();
+  return true;
+}
+
+std::string DatabaseModel::unfit_to_report(const failover::Report& report) const {
+  if (signal_) return "while a promotion is in flight";
+  if (report.abstains) return "";
+  if (abstain_until_ || rejoin_) return "though it abstains";
+  if (gate_open_) return "with its gate open";
+  if (!primary_ && (receiver_ || !unflushed_.empty())) return "while it receives";
+  if (!primary_ && !end_known_) return "without knowing the end of its WAL";
+  if (primary_ && (admitted_ || !senders_.empty())) return "before it is frozen";
+  if (report.position != end_of(wal_)) return "that is not its own";
+  return "";
+}
+
+bool DatabaseModel::counts_by(std::uint64_t generation) const {
+  return server_generation_ >= generation &&
+         std::all_of(senders_.begin(), senders_.end(),
+                     [&](const Sender& s) { return s.generation >= generation; });
 }
 
 std::string DatabaseModel::describe() const {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "libpgraft/node/replica.h"
+#include "libpgraft/sim/failover_controls.h"
 #include "libpgraft/sim/wal.h"
 
 namespace pgraft::sim {
@@ -24,15 +25,6 @@ namespace pgraft::sim {
 using failover::Drain;
 
 class DatabaseModel;
-
-// What a host or server does to keep a rule, switched off by negative controls. All on otherwise.
-struct HostSwitches {
-  bool close_early = true;  // rule 2: close() takes effect before it returns, not with the orders
-  bool connection_term =
-      true;            // rule 2: a reply passes the gate only on a connection made in its term
-  bool unique = true;  // rule 6: one live walsender per member
-  bool clear_abstain_at_start = false;  // rule 9, wrongly: the rejoin marker is lost in a restart
-};
 
 // The other servers, and whoever checks what this one does.
 class World {
@@ -47,6 +39,7 @@ class World {
   // A client, or whoever waits, is told that `record` is committed; `term`: walsenders were
   // admitted in.
   virtual void acknowledged(NodeId node, Term term, const Record& record) = 0;
+  virtual void accepted_write(NodeId node, const std::string& wrong) = 0;
 };
 
 class DatabaseModel final : public node::Host {
@@ -78,8 +71,15 @@ class DatabaseModel final : public node::Host {
   // `source` must be reachable and a primary. At most `keep` records are there when the server
   // starts; the rest comes by streaming.
   bool finish_rejoin(NodeId source, std::size_t keep = SIZE_MAX);
-  bool undo_rejoin();  // the source is gone: what was set aside is put back
+  bool may_start() const { return !rejoin_ || !switches_.half_done; }
+  // An administrator takes it back: nothing was touched, or it was a clone, made beside the old
+  // directory.
+  bool undo_rejoin();
+  // Wrongly: what a clone replaced comes back after the clone ran.
+  bool put_back();
   void request_rejoin(NodeId source, Position target);  // by an operator, the server being down
+  bool rejoin_clones() const { return rejoin_ && rejoin_->clone; }
+  bool rejoin_touched() const { return rejoin_ && rejoin_->touched; }
   const std::optional<Position>& abstain_until() const { return abstain_until_; }
 
   // --- steps of a running server; true: something changed
@@ -102,16 +102,34 @@ class DatabaseModel final : public node::Host {
   void disconnect();  // the walreceiver loses its connection and the walsender does not notice
   bool work();        // everything that can be done now, once
 
+  // The server loses power at the n-th of its durable changes from here on, in the middle of
+  // whatever step makes it; 0: not.
+  void crash_at_change(int n) { changes_left_ = n; }
+
+  // Rule 3, by what is: why `report` must not be made now; empty: it may.
+  std::string unfit_to_report(const failover::Report& report) const;
+  // A walsender or the server still counts by an older commit quorum.
+  bool quorum_is_stale() const { return !counts_by(generation_); }
+  bool has_unacknowledged() const { return released_ < wal_.size() + unflushed_.size(); }
+  // Some walsender's peer is gone, or has another connection.
+  bool has_stale_sender() const;
+
   std::size_t senders() const { return senders_.size(); }
   const Wal& wal() const { return wal_; }
   std::size_t unflushed() const { return unflushed_.size(); }
   bool streaming() const { return receiver_.has_value(); }
+  bool end_known() const { return primary_ || end_known_; }
+  bool frozen() const { return !admitted_ && senders_.empty(); }
   bool promote_pending() const { return signal_.has_value(); }
   Drain drain() const { return drain_; }
+  Timeline highest_history() const;  // of the files, and of its WAL
+  bool promote_seen() const { return signal_ && signal_->seen; }
   bool fence_lifted() const { return running_ && primary_ && fence_lifted_; }
   Term admitted_term() const { return admitted_ ? admitted_term_ : 0; }
   const std::vector<NodeId>& quorum_voters() const { return voters_; }
   std::string describe() const;
+
+  void remove_wal(Lsn before);  // what a checkpoint recycles
 
   // Negative control: a commit quorum other than the one ordered, in force at once (rule 8).
   void force_quorum(const std::vector<NodeId>& voters);
@@ -121,6 +139,7 @@ class DatabaseModel final : public node::Host {
     bool promotion = false;  // the startup process has seen the signal and takes its time
     bool stream = false;     // the walreceiver neither receives nor replies
     bool sessions = false;   // one of them does not end
+    bool replay = false;     // the startup process waits
   };
   Holds& holds() { return holds_; }
 
@@ -147,19 +166,22 @@ class DatabaseModel final : public node::Host {
   struct Rejoin {
     NodeId source = 0;
     Position target;
+    bool clone = false;
     bool touched = false;
     Wal saved_wal;
     std::set<Timeline> saved_history;
     std::optional<Position> saved_abstain;
   };
 
-  Timeline highest_history() const;
   Sender* sender_of(std::uint64_t connection);
   std::optional<std::uint64_t> admit(NodeId member, Position end);
   void stop_receiver();
   bool passes_gate() const;
   void count(const std::vector<NodeId>& voters);
   void release(std::size_t n);
+  bool counts_by(std::uint64_t generation) const;  // every process, or a newer quorum
+  bool changed();                                  // durably; true: and the power is gone
+  bool is_stale(const Sender& sender) const;
   void tighten(const failover::Orders& orders);
   void loosen(const failover::Orders& orders);
 
@@ -173,6 +195,8 @@ class DatabaseModel final : public node::Host {
   std::vector<NodeId> voters_;  // commit quorum, as the file says
   std::optional<Position> abstain_until_;
   std::optional<Rejoin> rejoin_;
+  Wal retired_;                // what the last clone replaced
+  std::size_t kept_from_ = 0;  // WAL before it has been removed
 
   // Of the running server.
   bool running_ = false;
@@ -201,11 +225,15 @@ class DatabaseModel final : public node::Host {
   bool fence_lifted_ = false;
   Drain drain_ = Drain::kNone;
   std::size_t transactions_ = 0;
-  std::uint64_t generation_ = 0;  // of voters_
+  std::uint64_t generation_ = 0;        // of voters_
+  std::uint64_t first_generation_ = 0;  // of the term of the last orders for it
+  Term generation_term_ = 0;
   // What the postmaster and the checkpointer have read; new processes begin with it.
   std::vector<NodeId> server_voters_;
   std::uint64_t server_generation_ = 0;
   Holds holds_;
+  int changes_left_ = 0;
+  bool was_in_force_ = false;  // the quorum, since walsenders were admitted in their term
   std::set<NodeId> members_;
   std::uint64_t next_connection_ = 1;
 };

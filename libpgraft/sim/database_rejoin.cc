@@ -12,7 +12,8 @@ bool DatabaseModel::begin_rejoin(bool clone) {
   rejoin_->saved_wal = wal_;
   rejoin_->saved_history = history_files_;
   rejoin_->saved_abstain = abstain_until_;
-  if (clone || source == nullptr) {
+  rejoin_->clone = rejoin_->clone || clone || source == nullptr;
+  if (rejoin_->clone) {
     wal_.clear();
   } else {
     wal_.resize(common_prefix(wal_, source->wal_));
@@ -21,7 +22,7 @@ bool DatabaseModel::begin_rejoin(bool clone) {
 }
 
 void DatabaseModel::request_rejoin(NodeId source, Position target) {
-  if (!running_ && !rejoin_) rejoin_ = Rejoin{source, target, false, {}, {}, {}};
+  if (!running_ && !rejoin_) rejoin_ = Rejoin{source, target, false, false, {}, {}, {}};
 }
 
 // The target is the later of what was asked for and what the source has now: a source that has
@@ -39,22 +40,34 @@ bool DatabaseModel::finish_rejoin(NodeId from, std::size_t keep) {
   history_files_.clear();
   for (const Record& record : source->wal_) history_files_.insert(record.timeline);
   abstain_until_ = std::max(rejoin_->target, end_of(source->wal_));
+  if (rejoin_->clone) retired_ = rejoin_->saved_wal;
+  kept_from_ = rejoin_->clone ? source->kept_from_ : kept_from_;
   rejoin_.reset();
   stopped_for_ = failover::Restart::kNone;
   return true;
 }
 
-// Safe only because the half-done directory was never started.
+// Safe only because the half-done directory was never started. A rewind is made in place.
 bool DatabaseModel::undo_rejoin() {
   if (running_ || !rejoin_) return false;
   if (rejoin_->touched) {
-    if (rejoin_->saved_wal.empty()) return false;  // a new member has nothing to go back to
+    if (!rejoin_->clone || !switches_.aside) return false;
     wal_ = rejoin_->saved_wal;
     history_files_ = rejoin_->saved_history;
     abstain_until_ = rejoin_->saved_abstain;
   }
   rejoin_.reset();
   stopped_for_ = failover::Restart::kNone;
+  return true;
+}
+
+bool DatabaseModel::put_back() {
+  if (running_ || switches_.retired || retired_.empty()) return false;
+  wal_ = std::move(retired_);
+  retired_.clear();
+  history_files_.clear();
+  for (const Record& record : wal_) history_files_.insert(record.timeline);
+  abstain_until_.reset();
   return true;
 }
 

@@ -45,8 +45,11 @@ bool DatabaseModel::receive(std::size_t n) {
   for (; n > 0; --n) {
     const std::size_t have = wal_.size() + unflushed_.size();
     if (have >= upstream->wal_.size()) break;
-    const Record& last = unflushed_.empty() ? wal_.back() : unflushed_.back();
-    if (have > 0 && !(upstream->wal_[have - 1] == last)) break;  // diverged: connected, nothing new
+    if (have < upstream->kept_from_) break;  // removed there: it asks for it again and again
+    if (have > 0) {
+      const Record& last = unflushed_.empty() ? wal_.back() : unflushed_.back();
+      if (!(upstream->wal_[have - 1] == last)) break;  // diverged: connected, nothing new
+    }
     unflushed_.push_back(upstream->wal_[have]);
     receiver_->timeline = upstream->wal_[have].timeline;
     got = true;
@@ -66,6 +69,7 @@ bool DatabaseModel::flush(std::size_t n) {
   if (!running_ || n == 0) return false;
   wal_.insert(wal_.end(), unflushed_.begin(), unflushed_.begin() + static_cast<std::ptrdiff_t>(n));
   unflushed_.erase(unflushed_.begin(), unflushed_.begin() + static_cast<std::ptrdiff_t>(n));
+  if (changed()) return true;
   if (primary_) count(server_voters_);
   return true;
 }
@@ -114,17 +118,24 @@ DatabaseModel::Sender* DatabaseModel::sender_of(std::uint64_t connection) {
   return nullptr;
 }
 
+bool DatabaseModel::is_stale(const Sender& sender) const {
+  DatabaseModel* peer = world_->reach(self_, sender.member);
+  return peer == nullptr || !peer->receiver_ || peer->receiver_->connection != sender.connection;
+}
+
+bool DatabaseModel::has_stale_sender() const {
+  return std::any_of(senders_.begin(), senders_.end(),
+                     [&](const Sender& sender) { return is_stale(sender); });
+}
+
 bool DatabaseModel::reap_senders() {
-  return std::erase_if(senders_, [&](const Sender& sender) {
-           DatabaseModel* peer = world_->reach(self_, sender.member);
-           return peer == nullptr || !peer->receiver_ ||
-                  peer->receiver_->connection != sender.connection;
-         }) != 0;
+  return std::erase_if(senders_, [&](const Sender& sender) { return is_stale(sender); }) != 0;
 }
 
 bool DatabaseModel::write() {
   if (!running_ || !primary_ || !fence_lifted_) return false;  // rule 7
   if (drain_ != Drain::kNone) return false;
+  world_->accepted_write(self_, was_in_force_ ? "" : "before its commit quorum was in force");
   return write_in_background();
 }
 
@@ -137,7 +148,9 @@ bool DatabaseModel::write_in_background() {
 bool DatabaseModel::end_transaction() {
   if (!running_ || !primary_ || transactions_ == 0) return false;
   --transactions_;
-  return !fence_lifted_ || write_in_background();
+  if (!fence_lifted_) return true;
+  world_->accepted_write(self_, was_in_force_ ? "" : "before its commit quorum was in force");
+  return write_in_background();
 }
 
 bool DatabaseModel::take_reply(std::size_t sender) {
@@ -162,7 +175,10 @@ bool DatabaseModel::reload(std::size_t sender) {
 
 // ANY k over walsenders by name: PostgreSQL counts walsenders, not members (PROTOCOL.md, M1).
 void DatabaseModel::count(const std::vector<NodeId>& voters) {
-  if (voters.empty()) return;
+  if (voters.empty()) {  // nobody to wait for (PROTOCOL.md, M2)
+    if (admitted_) release(wal_.size());
+    return;
+  }
   const std::size_t k = voters.size() / 2 + 1 - (contains(voters, self_) ? 1 : 0);
   if (k == 0) {
     if (admitted_) release(wal_.size());

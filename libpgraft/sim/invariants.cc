@@ -22,6 +22,7 @@ void Invariants::promoted(NodeId node, Term term, Timeline timeline, const Wal& 
              " lacks " + number(lost) + " records acknowledged in term " + number(of) +
              " and before");
   }
+  renewals_ += renewal ? 1 : 0;
   if (!renewal) {
     if (!made_.emplace(timeline, node).second) {
       violated("timeline " + number(timeline) + " made twice: by node " + number(made_[timeline]) +
@@ -39,10 +40,11 @@ void Invariants::promoted(NodeId node, Term term, Timeline timeline, const Wal& 
 void Invariants::acknowledged(NodeId node, Term term, const Record& record) {
   const auto promoted = promoted_in_.find(term);
   if (promoted == promoted_in_.end() || promoted->second != node) {
-    violated("node " + number(node) + " acknowledges in term " + number(term) +
-             ", which did not promote it");
+    violated("term " + number(term) + ": node " + number(node) +
+             " acknowledges in it, and was not promoted in it");
   }
   if (!acknowledged_.emplace(record.id, term).second) return;
+  acknowledged_last_by_ = node;
   for (const Promoted& promotion : promotions_) {
     if (promotion.term > term && !promotion.records.contains(record.id)) {
       violated("lost: record " + number(record.id) + " acknowledged by node " + number(node) +
@@ -55,8 +57,8 @@ void Invariants::acknowledged(NodeId node, Term term, const Record& record) {
 void Invariants::leads(NodeId node, raft::Incarnation incarnation, Term term) {
   const auto [known, first] = leaders_.emplace(term, std::pair{node, incarnation});
   if (!first && known->second != std::pair{node, incarnation}) {
-    violated("two leaders in term " + number(term) + ": node " + number(known->second.first) +
-             " and node " + number(node));
+    violated("leaders: two leaders in term " + number(term) + ": node " +
+             number(known->second.first) + " and node " + number(node));
     known->second = {node, incarnation};
   }
 }
@@ -64,8 +66,26 @@ void Invariants::leads(NodeId node, raft::Incarnation incarnation, Term term) {
 void Invariants::committed(NodeId node, const raft::Entry& entry) {
   const auto [known, first] = log_.emplace(entry.index, entry);
   if (!first && !(known->second == entry)) {
-    violated("node " + number(node) + " has another committed entry " + number(entry.index));
+    violated("log: node " + number(node) + " has another committed entry " + number(entry.index));
   }
+}
+
+void Invariants::has_record(NodeId node, Lsn lsn, const Record& record, Timeline before) {
+  const auto [known, first] =
+      contents_.emplace(std::pair{record.timeline, lsn}, std::pair{record.id, before});
+  if (first || known->second == std::pair{record.id, before}) return;
+  violated("timeline " + number(record.timeline) + " has two histories: node " + number(node) +
+           " has another record at " + number(lsn));
+}
+
+void Invariants::accepted_write(NodeId node, const std::string& wrong) {
+  if (!wrong.empty()) violated("fence: node " + number(node) + " takes a write " + wrong);
+}
+
+void Invariants::reported(NodeId node, Term term, const std::string& wrong) {
+  if (wrong.empty()) return;
+  violated("report: node " + number(node) + " reports a position in term " + number(term) + " " +
+           wrong);
 }
 
 std::size_t Invariants::lost_in(const Wal& wal) const {

@@ -69,6 +69,48 @@ void expect_writable(Cluster& c, const Ids& ids) {
   EXPECT_EQ(c.invariants().lost_in(c.database(leader).wal()), 0u) << all(c);
 }
 
+using Scenario = std::function<void(Cluster&)>;
+using Off = std::function<void(failover::Switches&)>;
+
+// Without what `off` switches off, `done` never comes true after `scenario`; nothing is lost by
+// that.
+void expect_hangs_without(const ClusterOptions& on, const Off& off, const Scenario& scenario,
+                          const Ids& ids, const std::function<bool(const Cluster&)>& done) {
+  SCOPED_TRACE("rule off");
+  ClusterOptions options = on;
+  off(options.rules);
+  Cluster c(options);
+  scenario(c);
+  EXPECT_FALSE(c.run_until(ids, kTicks, [&] { return done(c); }))
+      << "the scenario does not show that the rule is needed\n"
+      << all(c);
+  EXPECT_TRUE(c.violations().empty()) << all(c);
+}
+
+void expect_hangs_without(const ClusterOptions& on, const Off& off, const Scenario& scenario,
+                          const Ids& ids) {
+  expect_hangs_without(on, off, scenario, ids,
+                       [&](const Cluster& c) { return writable_of(c, ids) != 0; });
+}
+
+// One of several that cover for each other is off.
+void expect_writable_without(const ClusterOptions& on, const Off& off, const Scenario& scenario,
+                             const Ids& ids) {
+  SCOPED_TRACE("some rules off");
+  ClusterOptions options = on;
+  off(options.rules);
+  Cluster c(options);
+  scenario(c);
+  expect_writable(c, ids);
+}
+
+// `id` has all that the leader has, and what it says counts.
+bool has_caught_up(const Cluster& c, NodeId id) {
+  const NodeId leader = c.leader();
+  return leader != 0 && c.database(id).wal() == c.database(leader).wal() &&
+         !c.database(id).abstain_until() && c.database(id).streaming();
+}
+
 // A node is rewound or recloned and has `keep` records when its server starts.
 void reclone(Cluster& c, NodeId id, NodeId source, Position target, std::size_t keep) {
   c.crash(id);
@@ -91,8 +133,7 @@ TEST(Liveness, FollowsTheLossOfALeader) {
 }
 
 // PROTOCOL.md, M8a: the greatest position belongs to a node that has reported and died.
-TEST(Liveness, ADeadReporterIsNotWaitedFor) {
-  Cluster c(options(5));
+void lose_the_greatest_reporter(Cluster& c) {
   lead_by_1(c, {1, 2, 3, 4, 5});
   for (const NodeId id : {3, 4, 5}) c.database(id).holds().stream = true;
   write(c, 1, 4);
@@ -128,13 +169,28 @@ TEST(Liveness, ADeadReporterIsNotWaitedFor) {
   ASSERT_TRUE(reported()) << all(c);
   c.crash(2);
   for (const NodeId id : {3, 4, 5}) c.database(id).holds().stream = false;
-  expect_writable(c, {3, 4, 5});
+}
+
+TEST(Liveness, ADeadReporterIsNotWaitedFor) {
+  const Ids living = {3, 4, 5};
+  Cluster c(options(5));
+  lose_the_greatest_reporter(c);
+  expect_writable(c, living);
+  using Rules = failover::Switches;
+  const auto all_off = [](Rules& r) { r.answering = r.any_majority = r.give_way = false; };
+  expect_hangs_without(options(5), all_off, lose_the_greatest_reporter, living);
+  for (bool Rules::*one : {&Rules::answering, &Rules::any_majority, &Rules::give_way}) {
+    const auto all_but_one = [&](Rules& r) {
+      all_off(r);
+      r.*one = true;
+    };
+    expect_writable_without(options(5), all_but_one, lose_the_greatest_reporter, living);
+  }
 }
 
 // PROTOCOL.md, M8b: with the leader dead only an abstainer is left to count. It never acknowledged
 // on the candidate's timeline.
-TEST(Liveness, AnAbstainerCountsByItsBound) {
-  Cluster c(options(3));
+void lose_all_but_an_abstainer(Cluster& c) {
   const Ids everybody = {1, 2, 3};
   c.database(3).holds().stream = true;
   c.partition({3});
@@ -149,16 +205,51 @@ TEST(Liveness, AnAbstainerCountsByItsBound) {
   reclone(c, 3, leader, {0, 0}, 1);
   ASSERT_TRUE(c.database(3).abstain_until().has_value());
   c.crash(leader);
+}
+
+TEST(Liveness, AnAbstainerCountsByItsBound) {
+  Cluster c(options(3));
+  lose_all_but_an_abstainer(c);
+  const NodeId other = c.up(1) ? 1 : 2;
   c.run_until({other, 3}, kTicks, [&] { return c.writable(other); });
   ASSERT_TRUE(c.writable(other)) << all(c);
   ASSERT_TRUE(c.database(3).abstain_until().has_value());
   c.database(3).holds().stream = false;
   expect_writable(c, {other, 3});
+  expect_hangs_without(options(3), [](failover::Switches& r) { r.bound = false; },
+                       lose_all_but_an_abstainer, {other, 3});
+}
+
+// PROTOCOL.md, M8b: node 1 is still the primary of the timeline on which the abstainer may have
+// acknowledged, and is elected again. Nobody else is there.
+void elect_the_primary_of_an_abstainer(Cluster& c) {
+  lead_by_1(c, {1, 2, 3});
+  write(c, 1, 3);
+  c.settle({1, 2, 3});
+  c.crash(2);
+  c.database(3).holds().stream = true;
+  reclone(c, 3, 1, {0, 0}, 1);
+  c.settle({1, 3});
+  c.replica(1).raft().step_down(0);
+  c.observe(1);
+}
+
+TEST(Liveness, ThePrimaryOfATimelineCountsWhoAbstainsBecauseOfIt) {
+  Cluster c(options(3));
+  elect_the_primary_of_an_abstainer(c);
+  const Timeline timeline = end_of(c.database(1).wal()).timeline;
+  ASSERT_TRUE(c.run_until({1, 3}, kTicks, [&] { return c.writable(1); })) << all(c);
+  ASSERT_TRUE(c.database(3).abstain_until().has_value()) << all(c);
+  EXPECT_EQ(end_of(c.database(1).wal()).timeline, timeline) << all(c);
+  c.database(3).holds().stream = false;
+  expect_writable(c, {1, 3});
+  EXPECT_TRUE(c.run_until({1, 3}, kTicks, [&] { return has_caught_up(c, 3); })) << all(c);
+  expect_hangs_without(options(3), [](failover::Switches& r) { r.bound = false; },
+                       elect_the_primary_of_an_abstainer, {1, 3});
 }
 
 // PROTOCOL.md, M8c: the abstainer leads first.
-TEST(Liveness, ALeaderThatAbstainsHandsOver) {
-  Cluster c(options(5));
+void elect_an_abstainer(Cluster& c) {
   lead_by_1(c, {1, 2, 3, 4, 5});
   write(c, 1, 3);
   c.settle({1, 2, 3, 4, 5});
@@ -176,15 +267,77 @@ TEST(Liveness, ALeaderThatAbstainsHandsOver) {
     c.pump(living);
   }
   ASSERT_TRUE(c.leads(5)) << all(c);
+}
+
+TEST(Liveness, ALeaderThatAbstainsHandsOver) {
+  const Ids living = {2, 3, 4, 5};
+  Cluster c(options(5));
+  elect_an_abstainer(c);
   expect_writable(c, living);
   EXPECT_FALSE(c.writable(5));
-  c.database(5).holds().stream = false;
+  using Rules = failover::Switches;
+  expect_hangs_without(
+      options(5), [](Rules& r) { r.hand_over = r.give_way = false; }, elect_an_abstainer, living);
+  expect_writable_without(
+      options(5), [](Rules& r) { r.hand_over = false; }, elect_an_abstainer, living);
+  expect_writable_without(
+      options(5), [](Rules& r) { r.give_way = false; }, elect_an_abstainer, living);
+}
+
+// PROTOCOL.md, M8c2: node 1 has the longest WAL and leads, and a process of its server never loads
+// the quorum.
+void lead_without_a_quorum(Cluster& c) {
+  lead_by_1(c, {1, 2, 3});
+  c.database(2).holds().stream = true;
+  c.database(3).holds().stream = true;
+  write(c, 1, 3);
+  c.database(1).holds().reload = true;
+  c.replica(1).raft().step_down(0);
+  c.observe(1);
+  for (int i = 0; i < 200 && !c.leads(1); ++i) {
+    c.tick(2);
+    c.tick(3);
+    c.campaign(1);
+    c.pump({1, 2, 3});
+  }
+  ASSERT_TRUE(c.leads(1)) << all(c);
+  c.database(2).holds().stream = false;
+  c.database(3).holds().stream = false;
+}
+
+TEST(Liveness, ALeaderThatCanNotOpenItsFenceGivesWay) {
+  Cluster c(options(3));
+  lead_without_a_quorum(c);
+  expect_writable(c, {1, 2, 3});
+  EXPECT_FALSE(c.writable(1)) << all(c);
+  expect_hangs_without(options(3), [](failover::Switches& r) { r.give_way = false; },
+                       lead_without_a_quorum, {1, 2, 3});
+}
+
+// PROTOCOL.md, M8c3: what node 3 needs next has been removed everywhere while it was away.
+void leave_3_behind(Cluster& c) {
+  lead_by_1(c, {1, 2, 3});
+  c.crash(3);
+  write(c, 1, 5);
+  c.settle({1, 2});
+  for (const NodeId id : {1, 2}) c.database(id).remove_wal(c.database(id).wal().size());
+  c.start(3);
+}
+
+TEST(Liveness, AStandbyThatWasLeftBehindIsCloned) {
+  const auto caught_up = [](const Cluster& c) { return has_caught_up(c, 3); };
+  Cluster c(options(3));
+  leave_3_behind(c);
+  EXPECT_TRUE(c.run_until({1, 2, 3}, kTicks, [&] { return caught_up(c); })) << all(c);
+  expect_writable(c, {1, 2, 3});
+  expect_hangs_without(
+      options(3), [](failover::Switches& r) { r.left_behind = false; }, leave_3_behind, {1, 2, 3},
+      caught_up);
 }
 
 // PROTOCOL.md, M8d: the target was far ahead on a timeline that is dead now; the new one forked
 // below it.
-TEST(Liveness, AbstentionEndsOnANewerTimelineBelowTheTarget) {
-  Cluster c(options(3));
+void fork_below_the_target(Cluster& c) {
   lead_by_1(c, {1, 2, 3});
   c.database(2).holds().stream = true;
   const Position end = end_of(c.database(1).wal());
@@ -197,16 +350,31 @@ TEST(Liveness, AbstentionEndsOnANewerTimelineBelowTheTarget) {
   c.crash(1);
   c.start(1);
   expect_writable(c, {1, 2, 3});
-  EXPECT_TRUE(c.run_until({1, 2, 3}, kTicks, [&] {
-    return !c.database(3).abstain_until() && c.database(3).streaming();
-  })) << all(c);
-  EXPECT_LT(c.database(3).wal().size(), end.lsn + 1000);
+}
+
+TEST(Liveness, AbstentionEndsOnANewerTimelineBelowTheTarget) {
+  const auto caught_up = [](const Cluster& c) { return has_caught_up(c, 3); };
+  Cluster c(options(3));
+  fork_below_the_target(c);
+  EXPECT_TRUE(c.run_until({1, 2, 3}, kTicks, [&] { return caught_up(c); })) << all(c);
+  EXPECT_LT(c.database(3).wal().size(), 1000u);
+  expect_hangs_without(
+      options(3), [](failover::Switches& r) { r.timeline_first = r.copied = false; },
+      fork_below_the_target, {1, 2, 3}, caught_up);
+  for (bool failover::Switches::*one :
+       {&failover::Switches::timeline_first, &failover::Switches::copied}) {
+    ClusterOptions one_off = options(3);
+    one_off.rules.*one = false;
+    Cluster covered(one_off);
+    fork_below_the_target(covered);
+    EXPECT_TRUE(covered.run_until({1, 2, 3}, kTicks, [&] { return caught_up(covered); }))
+        << all(covered);
+  }
 }
 
 // PROTOCOL.md, M8e, rule 9: a standby with WAL that nobody acknowledged is rewound without being
 // told to.
-TEST(Liveness, ADivergedNodeIsRewoundAndCatchesUp) {
-  Cluster c(options(3));
+void diverge(Cluster& c) {
   lead_by_1(c, {1, 2, 3});
   c.database(2).holds().stream = true;
   c.database(3).holds().stream = true;
@@ -216,10 +384,36 @@ TEST(Liveness, ADivergedNodeIsRewoundAndCatchesUp) {
   c.database(3).holds().stream = false;
   expect_writable(c, {2, 3});
   c.start(1);
-  EXPECT_TRUE(c.run_until({1, 2, 3}, kTicks, [&] {
-    return c.database(1).wal() == c.database(c.leader()).wal() && !c.database(1).abstain_until() &&
-           c.database(1).streaming();
-  })) << all(c);
+}
+
+TEST(Liveness, ADivergedNodeIsRewoundAndCatchesUp) {
+  const auto caught_up = [](const Cluster& c) { return has_caught_up(c, 1); };
+  Cluster c(options(3));
+  diverge(c);
+  EXPECT_TRUE(c.run_until({1, 2, 3}, kTicks, [&] { return caught_up(c); })) << all(c);
+  expect_hangs_without(
+      options(3), [](failover::Switches& r) { r.current = false; }, diverge, {1, 2, 3}, caught_up);
+}
+
+// PROTOCOL.md, M8f: the longest WAL is a learner's. It is not asked for, and it is rewound.
+TEST(Liveness, ALearnerWithTheLongestWalIsNotWaitedFor) {
+  ClusterOptions with_learner = options(4);
+  with_learner.first_voters = {1, 2, 3};
+  Cluster c(with_learner);
+  lead_by_1(c, {1, 2, 3});
+  for (const NodeId id : {2, 3, 4}) c.database(id).holds().stream = true;
+  ASSERT_TRUE(c.add_member(1, 4).is_ok());
+  c.run_until({1, 2, 3, 4}, 30, [&] { return false; });
+  write(c, 1, 5);
+  c.step(4, [](DatabaseModel& d) { return d.connect(); });
+  c.step(4, [](DatabaseModel& d) { return d.receive(SIZE_MAX); });
+  c.step(4, [](DatabaseModel& d) { return d.flush(SIZE_MAX); });
+  ASSERT_GT(c.database(4).wal().size(), c.database(2).wal().size()) << all(c);
+  ASSERT_EQ(c.voters(1).size(), 3u) << all(c);
+  c.crash(1);
+  for (const NodeId id : {2, 3, 4}) c.database(id).holds().stream = false;
+  expect_writable(c, {2, 3, 4});
+  EXPECT_TRUE(c.run_until({2, 3, 4}, kTicks, [&] { return has_caught_up(c, 4); })) << all(c);
 }
 
 // Rule 4, renewal: a primary that loses and regains the leadership goes on without a restart or a
@@ -245,8 +439,7 @@ TEST(Liveness, ALeaderThatIsElectedAgainGoesOn) {
 
 // A promotion signal that the server can't be talked out of, and that never acts: the node
 // restarts, others go on.
-TEST(Liveness, APromotionThatHangsDoesNotStopTheOthers) {
-  Cluster c(options(3));
+void hang_a_promotion(Cluster& c) {
   c.database(1).holds().promotion = true;
   const Ids everybody = {1, 2, 3};
   for (int i = 0; i < 50 && !c.database(1).promote_pending(); ++i) {
@@ -256,8 +449,15 @@ TEST(Liveness, APromotionThatHangsDoesNotStopTheOthers) {
     for (const NodeId id : everybody) c.start(id);
   }
   ASSERT_TRUE(c.database(1).promote_pending()) << all(c);
-  expect_writable(c, everybody);
+}
+
+TEST(Liveness, APromotionThatHangsDoesNotStopTheOthers) {
+  Cluster c(options(3));
+  hang_a_promotion(c);
+  expect_writable(c, {1, 2, 3});
   EXPECT_NE(c.leader(), 1u);
+  expect_hangs_without(options(3), [](failover::Switches& r) { r.give_way = false; },
+                       hang_a_promotion, {1, 2, 3});
 }
 
 }  // namespace

@@ -2,147 +2,12 @@
 // switched off, and none of it with the rules on. Random walks do not find most of these
 // (PROTOCOL.md, section 5). With the rules on a schedule often just stalls; then everything is
 // healed and the cluster must be writable, with nothing lost.
-#include <gtest/gtest.h>
-
-#include <algorithm>
-
-#include "libpgraft/sim/cluster.h"
+#include "libpgraft/sim/schedules.h"
 
 namespace pgraft::sim {
 namespace {
 
-using Ids = std::set<NodeId>;
 using raft::MessageType;
-
-constexpr int kTicks = 60;  // far more than anything here needs
-
-bool violates(const Cluster& c, const std::string& what) {
-  return std::any_of(c.violations().begin(), c.violations().end(),
-                     [&](const std::string& v) { return v.find(what) != std::string::npos; });
-}
-
-std::string all(const Cluster& c) {
-  std::string text = c.describe();
-  for (const std::string& v : c.violations()) text += "violation: " + v + "\n";
-  for (const std::string& e : c.trace()) text += e + "\n";
-  return text;
-}
-
-// The network and the servers do only what the schedule says; nobody campaigns by itself.
-ClusterOptions scripted(int members, std::vector<NodeId> first_voters = {}) {
-  ClusterOptions options;
-  options.members = members;
-  options.first_voters = std::move(first_voters);
-  options.elections = false;
-  options.election_ticks = 1000;
-  return options;
-}
-
-bool elect(Cluster& c, NodeId leader, const Ids& ids) {
-  c.campaign(leader);
-  c.pump(ids);
-  return c.leads(leader);
-}
-
-// Elected, promoted, quorum in force; false when the rules don't let it.
-bool promote(Cluster& c, NodeId leader, const Ids& ids) {
-  elect(c, leader, ids);
-  return c.run_until(ids, kTicks, [&] { return c.writable(leader); });
-}
-
-void write(Cluster& c, NodeId primary, int n = 1) {
-  for (int i = 0; i < n; ++i) c.step(primary, [](DatabaseModel& d) { return d.write(); });
-  c.step(primary, [](DatabaseModel& d) { return d.flush(SIZE_MAX); });
-}
-
-void receive(Cluster& c, NodeId standby) {
-  c.step(standby, [](DatabaseModel& d) { return d.receive(SIZE_MAX); });
-  c.step(standby, [](DatabaseModel& d) { return d.flush(SIZE_MAX); });
-}
-
-void reply(Cluster& c, NodeId standby) {
-  c.step(standby, [](DatabaseModel& d) { return d.reply(); });
-}
-
-void take_replies(Cluster& c, NodeId primary) {
-  for (std::size_t i = 0; i < c.database(primary).senders(); ++i) {
-    while (c.step(primary, [i](DatabaseModel& d) { return d.take_reply(i); })) {
-    }
-  }
-}
-
-// `standby` receives and acknowledges all of `primary`'s WAL.
-void replicate(Cluster& c, NodeId primary, NodeId standby) {
-  receive(c, standby);
-  reply(c, standby);
-  take_replies(c, primary);
-}
-
-void hold_streams(Cluster& c, const Ids& ids, bool hold = true) {
-  for (const NodeId id : ids) c.database(id).holds().stream = hold;
-}
-
-// What every schedule with its rules on must come to in the end.
-void expect_recovers(Cluster& c) {
-  c.heal();
-  c.drop_all();
-  Ids ids;
-  for (const NodeId id : c.ids()) {
-    c.database(id).holds() = {};
-    c.start(id);
-    ids.insert(id);
-  }
-  const auto works = [&] {
-    const NodeId leader = c.leader();
-    return leader != 0 && c.writable(leader);
-  };
-  // Nobody campaigns by itself here: try each in turn.
-  for (int round = 0; round < 4 && !c.run_until(ids, kTicks, works); ++round) {
-    for (const NodeId id : ids) {
-      c.campaign(id);
-      if (c.run_until(ids, kTicks, works)) break;
-    }
-  }
-  ASSERT_TRUE(works()) << all(c);
-  EXPECT_TRUE(c.violations().empty()) << all(c);
-  EXPECT_EQ(c.invariants().lost_in(c.database(c.leader()).wal()), 0u) << all(c);
-  const std::size_t before = c.invariants().acknowledged_count();
-  write(c, c.leader());
-  EXPECT_TRUE(c.run_until(ids, kTicks, [&] {
-    return c.invariants().acknowledged_count() > before;
-  })) << all(c);
-}
-
-// Runs `schedule` with all rules on, then with `off` applied.
-void expect_needed(const ClusterOptions& on, const std::function<void(ClusterOptions&)>& off,
-                   const std::string& what, const std::function<void(Cluster&)>& schedule) {
-  {
-    SCOPED_TRACE("rules on");
-    Cluster c(on);
-    schedule(c);
-    EXPECT_TRUE(c.violations().empty()) << all(c);
-    if (!c.violations().empty()) return;
-    expect_recovers(c);
-  }
-  SCOPED_TRACE("rule off");
-  ClusterOptions options = on;
-  off(options);
-  Cluster c(options);
-  schedule(c);
-  EXPECT_TRUE(violates(c, what)) << "the schedule does not show that the rule is needed\n"
-                                 << all(c);
-}
-
-// A single rule off, where another rule covers for it.
-void expect_covered(const ClusterOptions& on, const std::function<void(ClusterOptions&)>& off,
-                    const std::function<void(Cluster&)>& schedule) {
-  SCOPED_TRACE("one of two rules off");
-  ClusterOptions options = on;
-  off(options);
-  Cluster c(options);
-  schedule(c);
-  EXPECT_TRUE(c.violations().empty()) << all(c);
-}
 
 // --- rule 2: the term gate
 
@@ -296,6 +161,23 @@ TEST(Schedules, AFormerPrimaryReportsOnlyOnceItIsFrozen) {
       });
 }
 
+// PROTOCOL.md, S3: node 2 has acknowledged, was restarted, and has not found the end of its WAL.
+TEST(Schedules, APositionIsReportedOnceTheEndOfTheWalIsKnown) {
+  expect_needed(
+      scripted(3), [](ClusterOptions& o) { o.rules.known_end = false; }, "lost",
+      [](Cluster& c) {
+        ASSERT_TRUE(promote(c, 1, {1, 2, 3})) << all(c);
+        hold_streams(c, {3});
+        write(c, 1);
+        replicate(c, 1, 2);
+        c.crash(2);
+        c.database(2).holds().replay = true;
+        c.start(2);
+        c.crash(1);
+        promote(c, 3, {2, 3});
+      });
+}
+
 // Node 2 has acknowledged, is recloned and has not streamed again what it had.
 void recloned_after_acknowledging(Cluster& c) {
   ASSERT_TRUE(promote(c, 1, {1, 2, 3})) << all(c);
@@ -320,7 +202,7 @@ TEST(Schedules, ANodeThatWasReclonedAbstains) {
 
 TEST(Schedules, TheRejoinMarkerOutlivesARestart) {
   expect_needed(
-      scripted(3), [](ClusterOptions& o) { o.host.clear_abstain_at_start = true; }, "lost",
+      scripted(3), [](ClusterOptions& o) { o.host.marker = false; }, "lost",
       recloned_after_acknowledging);
 }
 
@@ -344,6 +226,46 @@ TEST(Schedules, APositionIsReconciledBeforeAPromotion) {
         elect(c, 3, {2, 3});
         c.run_until({2, 3}, kTicks, [&] { return c.writable(2) || c.writable(3); });
       });
+}
+
+// PROTOCOL.md, S7: node 2 was promoted to a newer timeline, which nobody else has a record of. Node
+// 1 knows of that from its log alone when it is elected, still the primary of the one before.
+void renew_after_a_newer_promotion(Cluster& c) {
+  ASSERT_TRUE(promote(c, 1, {1, 2, 3})) << all(c);
+  c.run_until({1, 2, 3}, kTicks, [&] { return c.database(3).wal() == c.database(1).wal(); });
+  hold_streams(c, {3});
+  ASSERT_TRUE(elect(c, 2, {1, 2, 3})) << all(c);  // 1's server has not executed its new orders
+  const auto without_its_commit = [](const Cluster::Envelope& e) {
+    const auto* m = std::get_if<raft::Message>(&e.body);
+    return e.to == 1 && m != nullptr && !m->entries.empty() && m->commit < m->entries.back().index;
+  };
+  for (int i = 0; i < 10 && (c.work(2), !c.database(2).primary()); ++i) {
+    c.work(3);
+    c.pump({2, 3});
+  }
+  std::vector<Cluster::Envelope> promotion = c.hold(without_its_commit);
+  ASSERT_FALSE(promotion.empty()) << all(c);
+  c.drop_all();
+  ASSERT_TRUE(c.database(2).primary()) << all(c);
+  c.put_back({promotion.front()});
+  c.deliver(0);
+  c.drop_all();
+  c.crash(2);
+  promote(c, 1, {1, 3});
+  hold_streams(c, {3}, false);
+  c.run_until({1, 3}, 20, [&] { return c.database(3).streaming(); });
+  write(c, 1);
+  replicate(c, 1, 3);
+  c.crash(1);
+  c.start(2);
+  elect(c, 3, {2, 3});
+  c.run_until({2, 3}, kTicks, [&] { return c.writable(2) || c.writable(3); });
+}
+
+TEST(Schedules, APrimaryRenewsTheNewestTimelineOnly) {
+  expect_needed(
+      scripted(3), [](ClusterOptions& o) { o.rules.newest = false; }, "lost",
+      renew_after_a_newer_promotion);
 }
 
 // --- rule 5
@@ -432,6 +354,21 @@ TEST(Schedules, TheFenceOpensWhenTheCommitQuorumIsInForce) {
       });
 }
 
+// PROTOCOL.md, M2: without a quorum a commit waits for nobody, and the first promotion finds none.
+TEST(Schedules, TheFirstCommitWaitsForTheQuorum) {
+  expect_needed(
+      scripted(3), [](ClusterOptions& o) { o.rules.unfence = false; }, "lost",
+      [](Cluster& c) {
+        c.database(1).holds().reload = true;
+        hold_streams(c, {2, 3});
+        promote(c, 1, {1, 2, 3});
+        write(c, 1);
+        c.crash(1);
+        hold_streams(c, {2, 3}, false);
+        promote(c, 2, {2, 3});
+      });
+}
+
 // --- rule 8
 
 // Acknowledged on {1,2,3} of five; 2 and 3 are removed before 4 and 5 have it.
@@ -514,6 +451,31 @@ void lead_with_two_learners(Cluster& c) {
     c.run_until(everybody, 20, [&] { return false; });
   }
   c.drop_all();
+}
+
+// PROTOCOL.md, M4e: node 2's walsender still counts by the quorum of {1,2,3}. One step later that
+// is harmless; two steps later {3,4,5} are a majority.
+TEST(Schedules, TheQuorumOfOneChangeIsInForceBeforeTheNext) {
+  expect_needed(
+      scripted(5, {1, 2, 3}), [](ClusterOptions& o) { o.rules.in_force = false; }, "lost",
+      [](Cluster& c) {
+        const Ids everybody = {1, 2, 3, 4, 5};
+        ASSERT_NO_FATAL_FAILURE(lead_with_two_learners(c));
+        c.database(1).holds().reload = true;
+        hold_streams(c, {4}, false);
+        ASSERT_TRUE(c.run_until(everybody, kTicks, [&] { return c.voters(1).size() == 4; }))
+            << all(c);
+        hold_streams(c, {5}, false);
+        c.run_until(everybody, kTicks, [&] { return c.voters(1).size() == 5; });
+        hold_streams(c, {3, 4, 5});
+        write(c, 1);
+        replicate(c, 1, 2);
+        ASSERT_EQ(c.invariants().lost_in(c.database(3).wal()), 1u) << all(c);
+        c.crash(1);
+        c.crash(2);
+        hold_streams(c, {3, 4, 5}, false);
+        promote(c, 3, {3, 4, 5});
+      });
 }
 
 // PROTOCOL.md, M4a: the commit quorum of a change that is appended only. Rule 4's "own-term entry

@@ -120,7 +120,7 @@ class Soak {
 
   void run_walks() {
     const WalkTotals totals = pgraft::sim::run_walks(
-        next_turn(walks_next_),
+        next_turn(walks_next_), {},
         [](const std::string& report) { std::printf("%s\n", report.c_str()); });
     walks_next_ += totals.walks;
     walks_ += totals;

@@ -10,15 +10,16 @@ namespace pgraft::sim {
 namespace {
 
 struct Walked {
-  bool given_up = false;
+  RandomWalk::Excuse excused = RandomWalk::Excuse::kNone;
+  Coverage coverage{};
   std::size_t acknowledged = 0;
   std::size_t promotions = 0;
   std::string violation;  // its report; empty: none
 };
 
-Walked walk(std::uint64_t seed) {
+Walked walk(std::uint64_t seed, const FailoverControls& controls) {
   const ThrowingChecks throwing;
-  RandomWalk walk(seed);
+  RandomWalk walk(seed, controls);
   Walked walked;
   try {
     if (!walk.run(kWalkSteps)) {
@@ -29,7 +30,8 @@ Walked walk(std::uint64_t seed) {
   } catch (const BrokenCheck& broken) {
     walked.violation = walk.report() + "\nbroken invariant: " + broken.what;
   }
-  walked.given_up = walk.only_copy_gone();
+  walked.excused = walk.excused();
+  walked.coverage = walk.coverage();
   walked.acknowledged = walk.cluster().invariants().acknowledged_count();
   walked.promotions = walk.cluster().invariants().promotion_count();
   return walked;
@@ -37,12 +39,17 @@ Walked walk(std::uint64_t seed) {
 
 }  // namespace
 
-WalkTotals run_walks(const Seeds& seeds,
+WalkTotals run_walks(const Seeds& seeds, const FailoverControls& controls,
                      const std::function<void(const std::string&)>& on_violation) {
   WalkTotals totals;
   const auto add = [&](std::uint64_t seed, const Walked& walked) {
     ++totals.walks;
-    totals.given_up += walked.given_up ? 1 : 0;
+    totals.nobody_may_lead += walked.excused == RandomWalk::Excuse::kNobodyMayLead ? 1 : 0;
+    totals.too_few_run += walked.excused == RandomWalk::Excuse::kTooFewRun ? 1 : 0;
+    for (std::size_t i = 0; i < kReachedCount; ++i) {
+      totals.coverage[i] += walked.coverage[i];
+      totals.walks_that_reached[i] += walked.coverage[i] != 0 ? 1 : 0;
+    }
     totals.acknowledged += walked.acknowledged;
     totals.promotions += walked.promotions;
     if (walked.violation.empty()) return true;
@@ -52,8 +59,8 @@ WalkTotals run_walks(const Seeds& seeds,
     }
     return false;
   };
-  totals.seconds = run_seeds(seeds, [&add](std::uint64_t seed) {
-    return [&add, seed, walked = walk(seed)] { return add(seed, walked); };
+  totals.seconds = run_seeds(seeds, [&](std::uint64_t seed) {
+    return [&add, seed, walked = walk(seed, controls)] { return add(seed, walked); };
   });
   std::sort(totals.violated.begin(), totals.violated.end());
   return totals;
@@ -61,7 +68,12 @@ WalkTotals run_walks(const Seeds& seeds,
 
 WalkTotals& WalkTotals::operator+=(const WalkTotals& other) {
   walks += other.walks;
-  given_up += other.given_up;
+  nobody_may_lead += other.nobody_may_lead;
+  too_few_run += other.too_few_run;
+  for (std::size_t i = 0; i < kReachedCount; ++i) {
+    coverage[i] += other.coverage[i];
+    walks_that_reached[i] += other.walks_that_reached[i];
+  }
   violated.insert(violated.end(), other.violated.begin(), other.violated.end());
   acknowledged += other.acknowledged;
   promotions += other.promotions;
@@ -74,8 +86,21 @@ std::string describe(const WalkTotals& t) {
   return std::to_string(t.walks) + " walks of " + std::to_string(kWalkSteps) + " steps, " +
          std::to_string(t.violated.size()) + " with a violation; " +
          std::to_string(t.acknowledged) + " writes acknowledged, " + std::to_string(t.promotions) +
-         " promotions, " + std::to_string(t.given_up) + " had too little data left to recover, " +
-         std::to_string(static_cast<std::uint64_t>(rate)) + " walks/s";
+         " promotions, " + std::to_string(t.nobody_may_lead) +
+         " in which nobody may lead any more, " + std::to_string(t.too_few_run) +
+         " in which too few could run, " + std::to_string(static_cast<std::uint64_t>(rate)) +
+         " walks/s";
+}
+
+std::string describe_coverage(const WalkTotals& t) {
+  std::string text;
+  for (std::size_t i = 0; i < kReachedCount; ++i) {
+    std::string line = "  " + std::to_string(t.walks_that_reached[i]);
+    line += " walks, " + std::to_string(t.coverage[i]) + " times";
+    line.resize(std::max<std::size_t>(line.size(), 30), ' ');
+    text += line + " " + reached_name(static_cast<Reached>(i)) + "\n";
+  }
+  return text;
 }
 
 }  // namespace pgraft::sim
