@@ -274,7 +274,7 @@ pgraft_boot(void)
 	if (check_identity())
 	{
 		clean_histories();
-		if (!(pgraft_rules_off & PGRAFT_OFF_STANDBY_START))
+		if ((pgraft_rules_off & PGRAFT_OFF_STANDBY_START) == 0)
 			start_as_standby();
 	}
 	else

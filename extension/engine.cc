@@ -370,6 +370,9 @@ struct PgraftEngine final : public node::DatabaseHost {
     out.failover_priority = config.failover_priority;
     out.nosync = config.nosync;
     out.request_timeout = std::chrono::milliseconds(config.request_timeout_ms);
+    out.switches.timeline = !config.timeline_ids_off;
+    out.switches.divergence = !config.divergence_off;
+    out.switches.wal_end = !config.wal_end_off;
     return out;
   }
 
@@ -663,6 +666,18 @@ PgraftCode pgraft_boot_check(const char* data_dir, const char* pgdata, uint64_t 
   try {
     std::memset(static_cast<void*>(boot), 0, sizeof(*boot));
     const Status s = boot_check({data_dir, pgdata, node_id, cluster_name, system_identifier}, boot);
+    set_error(error, s);
+    return static_cast<PgraftCode>(s.code());
+  } catch (const std::exception& e) {
+    set_error(error, Code::kIo, e.what());
+    return PGRAFT_IO;
+  }
+}
+
+PgraftCode pgraft_wal_end_keep(const char* data_dir, const char* pgdata, uint32_t timeline,
+                               uint64_t lsn, PgraftError* error) {
+  try {
+    const Status s = node::keep_wal_end(data_dir, pgdata, {timeline, lsn});
     set_error(error, s);
     return static_cast<PgraftCode>(s.code());
   } catch (const std::exception& e) {

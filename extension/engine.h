@@ -68,6 +68,9 @@ typedef struct PgraftEngineConfig
 	int failover_priority;
 	bool nosync;
 	int request_timeout_ms;        /* how long a request for a change waits for the other members */
+	bool timeline_ids_off;         /* for tests: rules 5, 9 and 3 left out (failover::Switches) */
+	bool divergence_off;
+	bool wal_end_off;
 	PgraftGuard *guard;            /* in shared memory */
 	const uint64_t *acknowledged;  /* the quorum's LSN, written by walsenders; accessed as the guard's words are */
 } PgraftEngineConfig;
@@ -264,6 +267,9 @@ typedef struct PgraftBoot
  * its message says what to do. A server without any Raft state and binding is not a member: PGRAFT_OK, member = false. */
 PgraftCode pgraft_boot_check(const char *data_dir, const char *pgdata, uint64_t node_id, const char *cluster_name,
 							 uint64_t system_identifier, PgraftBoot *boot, PgraftError *error);
+
+/* In the upkeep worker: remembers outside the data directory that its WAL reaches this far, on disk and whole (rule 3). Never goes back. */
+PgraftCode pgraft_wal_end_keep(const char *data_dir, const char *pgdata, uint32_t timeline, uint64_t lsn, PgraftError *error);
 
 /* Durable, atomic replacement of a small file (commit quorum setting). */
 PgraftCode pgraft_write_file(const char *path, const char *content, PgraftError *error);

@@ -23,6 +23,28 @@ extern "C" {
 #define PGRAFT_DRAIN_HOLD 1
 #define PGRAFT_DRAIN_END 2
 
+/* Where a worker can be made to stand still in the middle of a promotion or of a membership change, for tests (pgraft.debug_stop_at). */
+typedef enum PgraftStopPoint
+{
+	PGRAFT_STOP_NOWHERE = 0,
+	PGRAFT_STOP_LEARNER_PROPOSED, /* each three in the order of node::ChangeStep */
+	PGRAFT_STOP_LEARNER_COMMITTED,
+	PGRAFT_STOP_LEARNER_APPLIED,
+	PGRAFT_STOP_VOTER_PROPOSED,
+	PGRAFT_STOP_VOTER_COMMITTED,
+	PGRAFT_STOP_VOTER_APPLIED,
+	PGRAFT_STOP_REMOVAL_PROPOSED,
+	PGRAFT_STOP_REMOVAL_COMMITTED,
+	PGRAFT_STOP_REMOVAL_APPLIED,
+	PGRAFT_STOP_QUORUM_WRITTEN,   /* the new commit quorum's file is there, and no process has been told */
+	PGRAFT_STOP_ORDERED,          /* the promotion is committed, nothing is done yet */
+	PGRAFT_STOP_RESERVED,         /* the ids below are reserved */
+	PGRAFT_STOP_SIGNAL,           /* the promote signal file is there, the postmaster does not know yet */
+	PGRAFT_STOP_PROMOTED,         /* a primary, which consensus does not know yet */
+	PGRAFT_STOP_CONFIRMED,        /* PromotionDone is committed, the commit quorum is not set */
+	PGRAFT_STOP_FENCE             /* walsenders are admitted, the fence is closed */
+} PgraftStopPoint;
+
 typedef struct PgraftGuard
 {
 	uint64_t standalone;     /* 1: this server belongs to no cluster, nothing is fenced or gated (set by the start-up hook, cleared by the worker) */
@@ -51,6 +73,7 @@ typedef struct PgraftGuard
 	uint64_t drain;          /* PGRAFT_DRAIN_...: a planned switchover (drain.c); written by the worker */
 	uint64_t leader_id;      /* for hints in messages; 0 unknown */
 	uint64_t worker_tick_ns; /* last sign of life of the worker's main thread (rule 11) */
+	uint64_t stop_at;        /* PgraftStopPoint: there the worker's process stops (SIGSTOP), once */
 	uint64_t database_tick_ns; /* the same of the database, when a primary (health.c); 0: not known */
 } PgraftGuard;
 
@@ -73,6 +96,15 @@ pgraft_clock_ns(void)
 
 	clock_gettime(CLOCK_BOOTTIME, &ts);
 	return (uint64_t) ts.tv_sec * 1000000000u + (uint64_t) ts.tv_nsec;
+}
+
+static inline void
+pgraft_stop_at(PgraftGuard *guard, PgraftStopPoint here)
+{
+	if (pgraft_load(&guard->stop_at) != (uint64_t) here)
+		return;
+	pgraft_store(&guard->stop_at, PGRAFT_STOP_NOWHERE);
+	(void) raise(SIGSTOP);
 }
 
 /* Rule 7: may this server accept writes at this moment? Async-signal-safe. */

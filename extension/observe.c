@@ -195,6 +195,48 @@ observe_primary(PgraftDatabaseView *view)
 	view->streams_count = pgraft_sender_streams(view->streams, PGRAFT_MAX_MEMBERS);
 }
 
+/*
+ * A position at or before the beginning of a record that is on disk, so that recovery, which ends behind the last whole record, gets there. Record pointers skip page headers.
+ */
+static XLogRecPtr
+whole_records(TimeLineID *timeline)
+{
+	XLogRecPtr	flushed = GetFlushRecPtr(timeline);
+	XLogRecPtr	record = GetLastImportantRecPtr();
+
+	if (record % XLOG_BLCKSZ == SizeOfXLogShortPHD || XLogSegmentOffset(record, wal_segment_size) == SizeOfXLogLongPHD)
+		record -= record % XLOG_BLCKSZ;
+	return record < flushed ? record : InvalidXLogRecPtr;
+}
+
+/* Rule 3: a data directory that ends before this, when the node starts the next time, was put back from a copy. In the upkeep worker, since it waits for the disk. */
+void
+pgraft_keep_wal_end(void)
+{
+	static TimeLineID kept_timeline = 0;
+	static XLogRecPtr kept = InvalidXLogRecPtr;
+	static bool failing = false;
+	TimeLineID	timeline;
+	XLogRecPtr	end = RecoveryInProgress() ? GetXLogReplayRecPtr(&timeline) : whole_records(&timeline);
+	PgraftError error;
+
+	if (end == InvalidXLogRecPtr || (timeline == kept_timeline && end <= kept))
+		return;
+	memset(&error, 0, sizeof(error));
+	if (pgraft_wal_end_keep(pgraft_data_dir(), DataDir, timeline, end, &error) != PGRAFT_OK)
+	{
+		if (!failing)
+			ereport(LOG,
+					(errmsg("pgraft could not remember where the WAL ends: %s", error.message),
+					 errdetail("It tries again every second.")));
+		failing = true;
+		return;
+	}
+	failing = false;
+	kept_timeline = timeline;
+	kept = end;
+}
+
 void
 pgraft_observe(uint64 orders_seen, PgraftDatabaseView *view)
 {

@@ -44,16 +44,21 @@ extern bool pgraft_switchover_end_writers;
 extern int	pgraft_failover_priority;
 extern bool pgraft_nosync;
 
-/* Parts of rules 1, 6, 7 and 11 that pgraft.debug_rules_off can leave out, so that tests can show what each of them is for. */
+/* Parts of the rules that pgraft.debug_rules_off can leave out, so that tests can show what each of them is for. */
 #define PGRAFT_OFF_COMMIT_WAIT 0x01		/* the wait for the quorum can be cancelled */
 #define PGRAFT_OFF_COMMIT_LEVEL 0x02	/* a weaker synchronous_commit counts */
 #define PGRAFT_OFF_COMMIT_BACKSTOP 0x04 /* a commit is answered without a look at the quorum's LSN */
 #define PGRAFT_OFF_COMMIT_QUORUM 0x08	/* synchronous_standby_names can be set by anybody */
 #define PGRAFT_OFF_WRITE_FENCE 0x10		/* nothing is refused */
-#define PGRAFT_OFF_STANDBY_START 0x20	/* a server starts as whatever it was */
-#define PGRAFT_OFF_HEALTH 0x40			/* a leader's database and worker may stand still */
+#define PGRAFT_OFF_STANDBY_START 0x20	/* rule 1: a server starts as whatever it was */
+#define PGRAFT_OFF_HEALTH 0x40			/* rule 11: a leader's database and worker may stand still */
+#define PGRAFT_OFF_TIMELINE_IDS 0x80	/* rule 5: one more than the own timeline, whatever others were promoted to */
+#define PGRAFT_OFF_DIVERGENCE 0x200		/* rule 9: nobody is found diverged */
+#define PGRAFT_OFF_WAL_END 0x400		/* rule 3: a data directory that was put back reports what it has */
 
 extern void pgraft_define_settings(void);
+extern void pgraft_stop_points_define_setting(void); /* stop_points.c: for tests */
+extern void pgraft_stop_points_arm(void);	/* the worker, after it has loaded its configuration */
 extern const char *pgraft_data_dir(void);	/* absolute; outside the data directory */
 
 /* ---- walreceiver (receiver.c): term gate, following the leader ---- */

@@ -68,6 +68,7 @@ signal_startup_process(void)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not write file \"%s\": %m", PROMOTE_SIGNAL_FILE)));
+	pgraft_stop_at(&pgraft_shared->guard, PGRAFT_STOP_SIGNAL);
 	if (kill(PostmasterPid, SIGUSR1) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYSTEM_ERROR),
@@ -94,11 +95,13 @@ pgraft_promote_start(uint32 timeline)
 		return;
 	}
 
+	pgraft_stop_at(&pgraft_shared->guard, PGRAFT_STOP_ORDERED);
 	for (TimeLineID id = current + 1; id < timeline; id++)
 	{
 		if (!history_exists(id))
 			reserve(id);
 	}
+	pgraft_stop_at(&pgraft_shared->guard, PGRAFT_STOP_RESERVED);
 	ereport(LOG,
 			(errmsg("promoting this server to timeline %u", timeline)));
 	pgraft_store(&pgraft_shared->promote_timeline, timeline);	/* before the signal: pending from here on */

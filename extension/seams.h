@@ -37,6 +37,9 @@ extern void pgraft_commit_verify(XLogRecPtr end);	/* rule 6: not on a quorum: th
 extern void pgraft_sender_stamp(uint64 generation);
 extern bool pgraft_sender_only_votes(const uint64 *voters, int count);	/* walsenders with a vote are these members' */
 
+/* observe.c */
+extern void pgraft_keep_wal_end(void);
+
 /* quorum.c */
 extern void pgraft_quorum_stamp_postmaster(void);	/* after the shared memory was set up again */
 extern uint64 pgraft_quorum_loaded(void);			/* generation this process has loaded */

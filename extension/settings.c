@@ -259,6 +259,9 @@ static const struct
 	{"write_fence", PGRAFT_OFF_WRITE_FENCE},
 	{"standby_start", PGRAFT_OFF_STANDBY_START},
 	{"health", PGRAFT_OFF_HEALTH},
+	{"timeline_ids", PGRAFT_OFF_TIMELINE_IDS},
+	{"divergence", PGRAFT_OFF_DIVERGENCE},
+	{"wal_end", PGRAFT_OFF_WAL_END},
 };
 
 /* False: the list names something else. */
@@ -294,7 +297,7 @@ check_rules_off(char **newval, void **extra, GucSource source)
 
 	if (parse_rules_off(*newval, &bits))
 		return true;
-	GUC_check_errdetail("It is a list of commit_wait, commit_level, commit_backstop, commit_quorum, write_fence, standby_start and health.");
+	GUC_check_errdetail("It is a list of commit_wait, commit_level, commit_backstop, commit_quorum, write_fence, standby_start, health, timeline_ids, divergence and wal_end.");
 	return false;
 }
 
@@ -477,6 +480,7 @@ pgraft_define_settings(void)
 							   &rules_off_setting, "", PGC_POSTMASTER,
 							   GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_AUTO_FILE,
 							   check_rules_off, NULL, NULL);
+	pgraft_stop_points_define_setting();
 	refuse_rejected();
 	if (parse_rules_off(rules_off_setting, &pgraft_rules_off) && pgraft_rules_off != 0)
 		ereport(WARNING,

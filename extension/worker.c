@@ -257,6 +257,9 @@ start_engine(void)
 		.failover_priority = pgraft_failover_priority,
 		.nosync = pgraft_nosync,
 		.request_timeout_ms = pgraft_peer_timeout,
+		.timeline_ids_off = (pgraft_rules_off & PGRAFT_OFF_TIMELINE_IDS) != 0,
+		.divergence_off = (pgraft_rules_off & PGRAFT_OFF_DIVERGENCE) != 0,
+		.wal_end_off = (pgraft_rules_off & PGRAFT_OFF_WAL_END) != 0,
 		.guard = &pgraft_shared->guard,
 		.acknowledged = (const uint64_t *) &WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH],
 	};
@@ -355,7 +358,10 @@ loosen(const PgraftOrders *o)
 			pgraft_sender_freeze();
 	}
 	if (o->lift_fence && pgraft_load(&guard->fence_term) != o->term)
+	{
+		pgraft_stop_at(&pgraft_shared->guard, PGRAFT_STOP_FENCE);
 		pgraft_engine_lift_fence(engine, o->term);
+	}
 }
 
 /*
@@ -422,6 +428,7 @@ static void
 carry_out(const PgraftOrders *o)
 {
 	static bool joined = false;
+	static uint64 generation = 0;
 
 	/* A server of no cluster is left alone. */
 	if (!o->member)
@@ -433,6 +440,9 @@ carry_out(const PgraftOrders *o)
 
 	pgraft_drain_set(o->drain);
 	tighten(o);
+	if (o->quorum_generation > generation)
+		pgraft_stop_at(&pgraft_shared->guard, PGRAFT_STOP_CONFIRMED);
+	generation = o->quorum_generation;
 	if (o->quorum_generation != 0)
 		pgraft_quorum_set(o->quorum_generation, o->quorum_voters, o->quorum_voters_count);
 	if (o->promote != 0 && is_current(o))
@@ -466,6 +476,8 @@ observe(bool always)
 	pgraft_observe(orders.seq, &view);
 	if (!always && memcmp(&view, &observed, sizeof(view)) == 0)
 		return;
+	if (observed.in_recovery && !view.in_recovery)
+		pgraft_stop_at(&pgraft_shared->guard, PGRAFT_STOP_PROMOTED);
 	observed = view;
 	pgraft_engine_observe(engine, &view);
 }
@@ -688,6 +700,7 @@ run(WaitEventSet *set)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
+		pgraft_stop_points_arm();
 
 		pgraft_engine_drain(engine);
 		pass_commands();

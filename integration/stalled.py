@@ -31,7 +31,7 @@ class Stopped:
             start_new_session=True,
         )
         processes.send(pids, signal.SIGSTOP)
-        wait_for(lambda: all(map(_is_stopped, pids)), 30, "the processes to stop")
+        wait_for(lambda: all(map(is_stopped, pids)), 30, "the processes to stop")
 
     def release(self) -> None:
         """Lets them go on; may be called again."""
@@ -352,7 +352,7 @@ def _status(pid: int) -> dict[str, str]:
     return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
 
 
-def _is_stopped(pid: int) -> bool:
+def is_stopped(pid: int) -> bool:
     return _status(pid).get("State", "").startswith("T")
 
 

@@ -38,7 +38,8 @@ bool has_diverged(Position position, Timeline timeline, const History& history) 
 Controller::Controller(const Config& config)
     : config_(config),
       abstain_until_(config.abstain_until),
-      max_ack_timeline_(config.max_ack_timeline) {}
+      max_ack_timeline_(config.max_ack_timeline),
+      wal_end_(config.switches.wal_end ? config.wal_end : std::nullopt) {}
 
 // --- entry points ------------------------------------------------------------------------------
 
@@ -106,6 +107,7 @@ Controller::Outputs Controller::update(const Inputs& in) {
     phase_ = "waiting for a first look at the database";
   } else {
     watch_promotion(in, next);
+    look_for_lost_wal(in.database);
     update_abstention(in.database, out.requests);
     if (in.raft.role == Role::kLeader) {
       if (!leading_) {
@@ -124,7 +126,7 @@ Controller::Outputs Controller::update(const Inputs& in) {
   }
 
   // Nobody who can't be promoted should campaign first. Only a hint.
-  const int delay = abstain_until_ ? config_.election_ticks : 0;
+  const int delay = abstaining() ? config_.election_ticks : 0;
   if (delay != election_delay_) {
     election_delay_ = delay;
     out.requests.election_delay = delay;
@@ -181,6 +183,14 @@ void Controller::update_abstention(const DatabaseView& database, Requests& reque
   requests.clear_abstain = true;
 }
 
+// WAL that was on disk is not there any more: this is an older copy of the data directory, which
+// lacks what the node acknowledged since. It abstains until it has streamed that again.
+void Controller::look_for_lost_wal(const DatabaseView& database) {
+  if (!wal_end_ || !database.end_known) return;
+  lost_wal_ = database.end < *wal_end_;
+  if (!lost_wal_) wal_end_.reset();
+}
+
 std::optional<Report> Controller::own_report(const Inputs& in) const {
   const DatabaseView& database = in.database;
   Report report;
@@ -189,7 +199,7 @@ std::optional<Report> Controller::own_report(const Inputs& in) const {
   report.yields = handed_over_ || config_.priority <= 0;
   if ((in_flight_ || database.promote_pending) && config_.switches.cancel)
     return std::nullopt;  // rule 5
-  if (abstain_until_ && config_.switches.abstain) {
+  if (abstaining() && config_.switches.abstain) {
     report.abstains = true;
     report.bound = max_ack_timeline_;
     return report;
@@ -261,7 +271,7 @@ void Controller::follow_as_standby(const Inputs& in, Orders& next, Requests& req
   // Rule 9: decided from the history, with all local WAL replayed; not from a stream that fails.
   // What a rewind or clone has copied counts as replayed: pages may be as new as its target, and
   // PostgreSQL compares bare LSNs when it decides that they are consistent.
-  const bool checked = config_.switches.current;
+  const bool checked = config_.switches.current && config_.switches.divergence;
   const bool replayed_diverged = database.replayed.timeline != 0 &&
                                  has_diverged(database.replayed, done->timeline, done->history);
   const bool copy_diverged = abstain_until_ && config_.switches.copied &&
@@ -305,6 +315,10 @@ void Controller::follow_as_standby(const Inputs& in, Orders& next, Requests& req
   if (*followed_from_ < database.end) handovers_ = 0;  // it streams, so its fence is open
   if (abstain_until_ && config_.switches.abstain) {
     phase_ += ", catching up after a rewind or clone";
+    return;
+  }
+  if (lost_wal_) {
+    phase_ += ", catching up: the data directory is an older copy";
     return;
   }
   if (!database.end_known) {
@@ -442,6 +456,11 @@ void Controller::reconcile(const Inputs& in, Orders& next, Requests& requests) {
     return;
   }
   if (own->abstains || covered < needed) {
+    if (lost_wal_) {
+      phase_ += "; the data directory here is an older copy, its WAL had reached " +
+                to_text(wal_end_->lsn) + " on timeline " + std::to_string(wal_end_->timeline) +
+                ": put the newer one back, or start the member that has it";
+    }
     give_way_when_late(in, requests);
     return;
   }

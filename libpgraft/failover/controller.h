@@ -27,6 +27,7 @@ struct Switches {
   bool current = true;    // rule 2: only past the switch, on the promotion's timeline
   bool frozen = true;     // rule 3: freeze before reporting
   bool abstain = true;    // rule 3: a node that is rewound or recloned reports no position
+  bool wal_end = true;    // rule 3: nor does one whose data directory was put back from a copy
   bool reconcile = true;  // rule 4
   bool own_term = true;   // rule 4: only with the own-term entry applied (PROTOCOL.md, M4f)
   bool timeline = true;   // rule 5: ids from consensus
@@ -37,7 +38,8 @@ struct Switches {
   bool known_end = true;  // rule 3: no report before the end of local WAL is known
   bool newest = true;     // rule 4: a primary renews the newest timeline only (PROTOCOL.md, S7)
   bool in_force = true;   // rule 8: the quorum of one change is in force before the next one
-  bool drain = true;      // a switchover hands over only what the target has all WAL of
+  bool divergence = true;  // rule 9: a diverged node is rewound
+  bool drain = true;       // a switchover hands over only what the target has all WAL of
 
   // What keeps a healthy majority from hanging (PROTOCOL.md, M8).
   bool answering = true;       // a: a report counts while its node answers
@@ -55,6 +57,7 @@ struct Config {
   int election_ticks = 25;  // half of the election timeout (the Raft core's unit)
   int patience = 6;         // a leader not promoted within this many election_ticks gives way
   std::optional<Position> abstain_until;  // from the rejoin marker (rule 9)
+  std::optional<Position> wal_end;        // the data directory had WAL at least this far (rule 3)
   Timeline max_ack_timeline = 0;          // durable bound (rule 3)
   int priority = kMaxPriority;            // 0: leads only where nobody else may
   Lsn switchover_lag_max = 16u << 20;     // bytes that a target may lack when a switchover begins
@@ -106,7 +109,7 @@ class Controller {
   // Why the last switchover was given up, once.
   std::optional<Status> take_switchover_outcome() { return std::exchange(given_up_, {}); }
 
-  bool abstaining() const { return abstain_until_.has_value(); }
+  bool abstaining() const { return abstain_until_.has_value() || lost_wal_; }
   // One line for status: what the controller is doing or waiting for ("waiting for position
   // reports: 1 of 2").
   const std::string& phase() const { return phase_; }
@@ -133,6 +136,7 @@ class Controller {
   void give_way_when_late(const Inputs& in, Requests& requests);
   void raise_bound(Timeline timeline, Requests& requests);
   void update_abstention(const DatabaseView& database, Requests& requests);
+  void look_for_lost_wal(const DatabaseView& database);
   std::optional<Report> own_report(const Inputs& in) const;
   bool view_is_current(const DatabaseView& database) const;
   Lsn quorum_flush(const Inputs& in) const;
@@ -148,6 +152,8 @@ class Controller {
   // Rules 3 and 9; durable, kept by the caller.
   std::optional<Position> abstain_until_;
   Timeline max_ack_timeline_ = 0;
+  std::optional<Position> wal_end_;  // until the database was seen to have that much
+  bool lost_wal_ = false;            // it has less: abstains until it has it again
 
   // Reports of this term, and the own one as last sent.
   std::map<NodeId, Report> reports_;

@@ -336,6 +336,69 @@ TEST(Abstention, EndsAtTheTargetByTimelineThenLsn) {
   }
 }
 
+// A data directory that was put back from a copy lacks what the node acknowledged since.
+TEST(Abstention, AnOlderCopyOfTheDataAbstainsUntilItHasItsWalAgain) {
+  Config c = config();
+  c.wal_end = Position{3, 500};
+  c.max_ack_timeline = 3;
+  Desk desk(c);
+  desk.database.end_known = false;
+  desk.database.end = desk.database.replayed = {3, 400};
+  desk.follow(2);
+  EXPECT_FALSE(desk.run().send_report.has_value()) << "its end is not known yet";
+  desk.database.end_known = true;
+  Requests r = desk.run();
+  ASSERT_TRUE(r.send_report.has_value());
+  EXPECT_TRUE(r.send_report->abstains);
+  EXPECT_EQ(r.send_report->bound, 3u);
+
+  desk.commit_done(2, 4, {{1, 100}, {3, 450}});  // forked off before what was lost
+  desk.run();
+  EXPECT_EQ(desk.orders().restart, Restart::kNone) << "it is behind, not diverged";
+  EXPECT_EQ(desk.orders().follow, 2u);
+  EXPECT_FALSE(desk.orders().gate_open);
+  desk.database.end = desk.database.replayed = {4, 460};
+  r = desk.run();
+  EXPECT_FALSE(r.clear_abstain) << "there is no rejoin marker to be removed";
+  EXPECT_FALSE(desk.controller.abstaining());
+  EXPECT_TRUE(desk.orders().gate_open);
+}
+
+TEST(Abstention, WithoutTheMemoryOfItsWalAnOlderCopyIsTakenForTheData) {
+  Config c = config();
+  c.wal_end = Position{3, 500};
+  c.switches.wal_end = false;
+  Desk desk(c);
+  desk.database.end = desk.database.replayed = {3, 400};
+  desk.follow(2);
+  const Requests r = desk.run();
+  ASSERT_TRUE(r.send_report.has_value());
+  EXPECT_FALSE(r.send_report->abstains);
+}
+
+TEST(Abstention, DataThatHasAllItsWalReportsIt) {
+  for (const Position end : {Position{3, 500}, Position{3, 501}, Position{4, 10}}) {
+    Config c = config();
+    c.wal_end = Position{3, 500};
+    Desk desk(c);
+    desk.database.end = desk.database.replayed = end;
+    desk.follow(2);
+    const Requests r = desk.run();
+    ASSERT_TRUE(r.send_report.has_value());
+    EXPECT_FALSE(r.send_report->abstains) << end.timeline << "/" << end.lsn;
+  }
+}
+
+TEST(Abstention, ALeaderWithAnOlderCopyHandsOver) {
+  Config c = config();
+  c.wal_end = Position{3, 500};
+  Desk desk(c);
+  desk.database.end = desk.database.replayed = {3, 400};
+  desk.lead();
+  desk.hears(2, {3, 300});
+  EXPECT_EQ(desk.run().transfer_to, 2u);
+}
+
 // --- rule 4: reconcile
 
 TEST(Reconcile, WaitsForAMajorityOfReports) {

@@ -59,7 +59,7 @@ int check_member(const std::string& bytes) {
 
 int fuzz_member_files(const std::uint8_t* data, std::size_t size) {
   Input input(data, size);
-  const int kind = input.byte() % 6;
+  const int kind = input.byte() % 7;
   const std::string bytes(input.rest());
   switch (kind) {
     case 0: return check_text(bytes, node::parse_identity);
@@ -67,7 +67,8 @@ int fuzz_member_files(const std::uint8_t* data, std::size_t size) {
     case 2: return check_text(bytes, node::parse_rejoin);
     case 3: return check_text(bytes, node::parse_timelines);
     case 4: return check_text(bytes, node::parse_members);
-    default: return check_member(bytes);
+    case 5: return check_member(bytes);
+    default: return check_text(bytes, node::parse_wal_end);
   }
 }
 

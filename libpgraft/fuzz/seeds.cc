@@ -329,7 +329,7 @@ void record(Maker maker) {
 
 void member_files(Maker maker) {
   constexpr char kIdentity = 0, kBinding = 1, kRejoin = 2, kTimelines = 3, kMembers = 4,
-                 kMember = 5;
+                 kMember = 5, kWalEnd = 6;
   using node::to_text;
   maker.add("identity", kIdentity,
             to_text(node::IdentityFile{"cluster", 42, 1, 101, 7123456789012345678, 77}));
@@ -360,6 +360,7 @@ void member_files(Maker maker) {
             to_text(Members{full_member(), largest_member(), {2, 0, "n2", "::1", 1, "", 0}}));
   maker.add("member", kMember, state::encode_member(full_member()));
   maker.add("member-largest", kMember, state::encode_member(largest_member()));
+  maker.add("wal-end", kWalEnd, to_text(node::WalEndFile{77, {7, 0x1200000000}}));
 }
 
 }  // namespace

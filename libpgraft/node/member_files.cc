@@ -310,6 +310,37 @@ std::string to_text(const TimelinesFile& file) {
   return out.content();
 }
 
+Result<WalEndFile> read_wal_end(const std::string& data_dir) {
+  return read_as(data_dir + "/wal_end", parse_wal_end);
+}
+
+Result<WalEndFile> parse_wal_end(TextReader* in) {
+  WalEndFile file;
+  file.binding = in->number<std::uint64_t>("binding");
+  file.end.timeline = in->number<failover::Timeline>("timeline");
+  file.end.lsn = in->lsn("lsn");
+  if (Status s = in->finish(); !s) return s;
+  return file;
+}
+
+Status keep_wal_end(const std::string& data_dir, const std::string& pgdata,
+                    failover::Position end) {
+  const Result<BindingFile> half = read_binding(pgdata);
+  if (!half) return half.status();
+  const Result<WalEndFile> old = read_wal_end(data_dir);
+  if (!old && old.status().code() != Code::kNotFound) return old.status();
+  if (old && old->binding == half->binding && end <= old->end) return Status::ok();
+  return write_file_atomically(data_dir + "/wal_end", to_text(WalEndFile{half->binding, end}));
+}
+
+std::string to_text(const WalEndFile& file) {
+  TextWriter out;
+  out.field("binding", file.binding);
+  out.field("timeline", file.end.timeline);
+  out.field("lsn", format_lsn(file.end.lsn));
+  return out.content();
+}
+
 Result<std::vector<state::Member>> read_members(const std::string& data_dir) {
   return read_as(data_dir + "/members", parse_members);
 }

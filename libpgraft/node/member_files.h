@@ -6,11 +6,15 @@
 // hold nothing that needs the Raft log. Unknown keys are kept out: an unknown format version is
 // kMismatch.
 //
-//   <data_dir>/identity    cluster_name, cluster_id, node_id, incarnation, system_identifier,
-//   binding <data_dir>/rejoin      state, mode, source_node, source_host, source_port,
-//   target_timeline, target_lsn, binding, reason <data_dir>/timelines   max, current, history (of
-//   the newest completed promotion) <data_dir>/members     one line a member: id incarnation name
-//   address port pg_host pg_port <PGDATA>/pgraft.binding   node_id, incarnation, binding
+// In <data_dir>:
+//   identity   cluster_name, cluster_id, node_id, incarnation, system_identifier, binding
+//   rejoin     state, mode, source_node, source_host, source_port, target_timeline, target_lsn,
+//              binding, reason
+//   timelines  max, current, history (of the newest completed promotion)
+//   wal_end    binding, timeline, lsn
+//   members    one line a member: id incarnation name address port pg_host pg_port
+// In <PGDATA>:
+//   pgraft.binding  node_id, incarnation, binding
 #pragma once
 
 #include <cstdint>
@@ -67,6 +71,14 @@ struct TimelinesFile {
   bool operator==(const TimelinesFile&) const = default;
 };
 
+// How far the WAL of the data directory with that binding reaches, on disk and made of whole
+// records. A data directory that ends before it was put back from a copy (rule 3).
+struct WalEndFile {
+  std::uint64_t binding = 0;
+  failover::Position end;
+  bool operator==(const WalEndFile&) const = default;
+};
+
 // Each read gives kNotFound when the file is absent, kCorruption (with the file's name and line)
 // when it is damaged.
 Result<IdentityFile> read_identity(const std::string& data_dir);
@@ -86,6 +98,9 @@ Status remove_rejoin(const std::string& data_dir);
 Status request_rejoin(const std::string& data_dir, RejoinFile wanted);
 Result<TimelinesFile> read_timelines(const std::string& data_dir);
 Status write_timelines(const std::string& data_dir, const TimelinesFile& file);
+Result<WalEndFile> read_wal_end(const std::string& data_dir);
+// Writes it for the data directory's binding unless as much, or more, is written already.
+Status keep_wal_end(const std::string& data_dir, const std::string& pgdata, failover::Position end);
 Result<std::vector<state::Member>> read_members(const std::string& data_dir);
 Status write_members(const std::string& data_dir, const std::vector<state::Member>& members);
 
@@ -95,11 +110,13 @@ Result<IdentityFile> parse_identity(TextReader* in);
 Result<BindingFile> parse_binding(TextReader* in);
 Result<RejoinFile> parse_rejoin(TextReader* in);
 Result<TimelinesFile> parse_timelines(TextReader* in);
+Result<WalEndFile> parse_wal_end(TextReader* in);
 Result<std::vector<state::Member>> parse_members(TextReader* in);
 std::string to_text(const IdentityFile& file);
 std::string to_text(const BindingFile& file);
 std::string to_text(const RejoinFile& file);
 std::string to_text(const TimelinesFile& file);
+std::string to_text(const WalEndFile& file);
 std::string to_text(const std::vector<state::Member>& members);
 
 // Writes `content` so that after a crash either the old or the new file is there, whole.

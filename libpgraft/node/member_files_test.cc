@@ -88,6 +88,7 @@ TEST_F(MemberFilesTest, AbsentFilesAreNotFound) {
   EXPECT_EQ(read_binding(pgdata()).status().code(), Code::kNotFound);
   EXPECT_EQ(read_rejoin(data_dir()).status().code(), Code::kNotFound);
   EXPECT_EQ(read_timelines(data_dir()).status().code(), Code::kNotFound);
+  EXPECT_EQ(read_wal_end(data_dir()).status().code(), Code::kNotFound);
   EXPECT_EQ(read_members(data_dir()).status().code(), Code::kNotFound);
   EXPECT_TRUE(remove_rejoin(data_dir()));
 }
@@ -198,6 +199,21 @@ TEST_F(MemberFilesTest, DamageIsNamedWithFileAndLine) {
       EXPECT_THAT(file.status().message(), HasSubstr("/identity"));
     }
   }
+}
+
+// rule 3: what one data directory had reached says nothing of another one.
+TEST_F(MemberFilesTest, TheEndOfWalIsKeptForABindingAndNeverGoesBack) {
+  ASSERT_TRUE(write_identity(data_dir(), kIdentity));
+  ASSERT_TRUE(write_binding(pgdata(), {2, 33, 7}));
+  for (const auto& [kept, expected] :
+       std::vector<std::pair<failover::Position, failover::Position>>{
+           {{1, 500}, {1, 500}}, {{1, 400}, {1, 500}}, {{2, 30}, {2, 30}}, {{1, 900}, {2, 30}}}) {
+    ASSERT_TRUE(keep_wal_end(data_dir(), pgdata(), kept));
+    EXPECT_EQ(*read_wal_end(data_dir()), (WalEndFile{7, expected}));
+  }
+  ASSERT_TRUE(write_binding(pgdata(), {2, 33, 8}));  // it was cloned
+  ASSERT_TRUE(keep_wal_end(data_dir(), pgdata(), {1, 100}));
+  EXPECT_EQ(*read_wal_end(data_dir()), (WalEndFile{8, {1, 100}}));
 }
 
 TEST_F(MemberFilesTest, DamagedListsAndPositionsAreCorruption) {

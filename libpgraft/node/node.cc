@@ -165,6 +165,9 @@ Status NodeImpl::open() {
   if (!bound) return bound.status();
   binding_ = std::move(bound).value();
   identity_ = binding_.identity;
+  const Result<WalEndFile> wal_end = read_wal_end(config_.data_dir);
+  if (!wal_end && wal_end.status().code() != Code::kNotFound) return wal_end.status();
+  if (wal_end && wal_end->binding == identity_.binding) wal_end_ = wal_end->end;
 
   if (Status s = open_log(); !s) return s;
   if (Status s = create_replica(); !s) return s;
@@ -218,6 +221,8 @@ Replica::Options NodeImpl::replica_options() const {
   if (rejoin && rejoin->state == RejoinState::kCatchingUp) {
     options.failover.abstain_until = rejoin->target;  // rule 3
   }
+  options.failover.wal_end = wal_end_;
+  options.failover.switches = config_.switches;
   options.with_database = host_ != nullptr;
   options.priority = config_.failover_priority;
   options.request_timeout_ticks = static_cast<int>(config_.request_timeout / tick_);

@@ -41,7 +41,8 @@ struct NodeConfig {
   int failover_priority = 100;  // 0..100: who shall lead rather; 0: only where nobody else may
   bool nosync = false;     // when it is added: it stays a learner, has no vote and is never counted
   std::uint64_t seed = 0;  // 0: from the operating system
-  Status validate() const;  // every field; the message names the setting and the allowed range
+  failover::Switches switches;  // for tests
+  Status validate() const;      // every field; the message names the setting and the allowed range
 };
 
 // What the host of a database implements on top of Host. Calls come from the node's thread.

@@ -165,6 +165,7 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   int election_ticks_;
   int heartbeat_ticks_;
   Binding binding_;
+  std::optional<failover::Position> wal_end_;  // that the data directory must have (rule 3)
   std::uint16_t port_ = 0;
 
   std::unique_ptr<storage::LogStore> store_;  // (loop)

@@ -6,17 +6,15 @@ says: that is written last (rule 10). The old directory is put aside, never eras
 
 from __future__ import annotations
 
-import os
-import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pgraft import _pgraft, durable
+from pgraft import _pgraft, durable, tablespaces
 from pgraft.config import with_include, without_node_local
 from pgraft.errors import SetupError
 from pgraft.owner import Owner
 from pgraft.paths import NodePaths
-from pgraft.pg import Postgres
+from pgraft.pg import Postgres, data_directory_version
 from pgraft.source import Source
 
 KEPT_FILES = (
@@ -34,15 +32,21 @@ _LEFTOVERS = ("promote", "fallback_promote", "recovery.signal", "postmaster.pid"
 Log = Callable[[str], None]
 
 
-def base_backup(postgres: Postgres, owner: Owner, source: Source, target: Path) -> None:
+def base_backup(
+    postgres: Postgres, owner: Owner, source: Source, target: Path, mapping: Mapping[str, Path]
+) -> None:
     """Copies the source's database into the new directory `target`.
 
-    Tablespaces whose directory is in use here (by the data directory that is to be replaced) get
-    a new one beside it.
+    Args:
+        postgres: The installation.
+        owner: Of the new directory.
+        source: What to copy.
+        target: The new directory.
+        mapping: Where the source's tablespaces go (`tablespaces.choose`).
 
     Raises:
         ProgramError: pg_basebackup failed; `target` may be left half made.
-        psycopg.Error: The source can't be asked.
+        SetupError: There is no room for a tablespace.
     """
     command: list[str | Path] = [
         postgres.program("pg_basebackup"),
@@ -52,13 +56,15 @@ def base_backup(postgres: Postgres, owner: Owner, source: Source, target: Path) 
         "--checkpoint=fast",
         "--no-password",
     ]  # fmt: skip
-    for location in source.tablespaces():
-        if os.path.isdir(location) and os.listdir(location):
-            new = f"{location}.pgraft-{secrets.token_hex(4)}"
-            owner.make_directory(Path(new))
-            command += ["--tablespace-mapping", f"{_escape(location)}={_escape(new)}"]
+    tablespaces.make(owner, mapping.values())
+    for location, place in mapping.items():
+        command += ["--tablespace-mapping", f"{_escape(location)}={_escape(str(place))}"]
     owner.make_directory(target)
-    owner.run(command)
+    try:
+        owner.run(command)
+    except BaseException:
+        tablespaces.discard(mapping.values())
+        raise
 
 
 def _escape(path: str) -> str:
@@ -140,6 +146,7 @@ def swap_in(paths: NodePaths) -> None:
         SetupError: The data directory can't be renamed.
     """
     if paths.clone.exists():
+        durable.remove_file(paths.new_tablespaces)  # from here on they are not half made
         if paths.pgdata.exists():
             retire(paths)  # of an earlier swap; its clone has long started
             try:
@@ -150,6 +157,13 @@ def swap_in(paths: NodePaths) -> None:
                     "is a mount point can't be replaced by a clone: use a directory in it instead"
                 ) from None
         durable.rename(paths.clone, paths.pgdata)
+
+
+def discard(paths: NodePaths) -> None:
+    """Removes what an attempt left half made; it was never started."""
+    tablespaces.discard(tablespaces.read_list(paths.new_tablespaces))
+    durable.remove_file(paths.new_tablespaces)
+    durable.remove_tree(paths.clone)
 
 
 def put_back(paths: NodePaths) -> None:
@@ -167,6 +181,12 @@ def retire(paths: NodePaths) -> None:
 
 def remove_retired(paths: NodePaths, log: Log) -> None:
     """Frees the space of what was put aside; only once the node has caught up."""
+    old = tablespaces.read_list(paths.old_tablespaces)
+    version = data_directory_version(paths.pgdata)
+    if old and version is not None:
+        log(f"removing {len(old)} old tablespaces: the node has caught up")
+        tablespaces.remove_old(old, paths.pgdata, version)
+        durable.remove_file(paths.old_tablespaces)
     for directory in (paths.retired, paths.aside, paths.kept):
         if directory.exists():
             log(f'removing "{directory}": the node has caught up')

@@ -44,8 +44,8 @@ def remove_file(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Removes a directory, if it is there, with all that is in it."""
-    if path.is_symlink():
+    """Removes a directory, if it is there, with all that is in it; or a file."""
+    if path.is_symlink() or path.is_file():
         path.unlink()
     elif path.exists():
         shutil.rmtree(path)

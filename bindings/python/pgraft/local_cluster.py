@@ -20,7 +20,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -89,6 +89,7 @@ class LocalCluster:
         namespaces: bool = False,
         links: bool = False,
         settings: Mapping[str, str] | None = None,
+        initdb_options: Sequence[str] = (),
         bindir: Path | None = None,
         keep: bool = False,
         progress: Callable[[str], None] = lambda _line: None,
@@ -102,6 +103,7 @@ class LocalCluster:
             links: Lead what members send each other through `links`, where it can be slowed down;
                 needs namespaces.
             settings: Further settings of every node, as they stand in a configuration file.
+            initdb_options: Further ones of initdb.
             bindir: PostgreSQL's programs.
             keep: Leave the directories.
             progress: Called with a line at each step.
@@ -112,6 +114,8 @@ class LocalCluster:
             raise SetupError("links need LocalCluster(namespaces=True)")
         self._postgres = Postgres.find(bindir=bindir)
         self._owner = Owner.for_new_directory()
+        self._initdb_options = ["--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
+        self._initdb_options += initdb_options
         self._settings = {**_SETTINGS, **(settings or {})}
         self._progress = progress
         self._temporary = base_dir is None
@@ -261,7 +265,7 @@ class LocalCluster:
             node.paths,
             node.settings,
             bindir=self._postgres.bindir,
-            initdb_options=["--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"],
+            initdb_options=self._initdb_options,
             hba_lines=[
                 "# Everybody on this machine may do everything: for trying out only.",
                 "local all all trust",

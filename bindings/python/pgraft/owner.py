@@ -37,6 +37,8 @@ class Owner:
     groups: tuple[int, ...]
     switch: bool
     """True: this process is root and has to change to that user for PostgreSQL's programs."""
+    inherited: tuple[int, ...] = ()
+    """Descriptors that every program inherits (see exclusive.py)."""
 
     @classmethod
     def _of_uid(cls, uid: int) -> Owner:
@@ -110,7 +112,7 @@ class Owner:
         """Arguments of `subprocess.Popen` that make the child run as this user."""
         environment = dict(os.environ, LC_MESSAGES="C", PWD="/")
         environment.pop("LC_ALL", None)
-        arguments: dict[str, Any] = {"cwd": "/", "env": environment}
+        arguments: dict[str, Any] = {"cwd": "/", "env": environment, "pass_fds": self.inherited}
         if self.switch:
             environment.update(HOME=self.home, USER=self.name, LOGNAME=self.name)
             arguments.update(user=self.uid, group=self.gid, extra_groups=list(self.groups))

@@ -86,6 +86,21 @@ class NodePaths:
         return self.data_dir / "run.pid"
 
     @property
+    def prepare_lock(self) -> Path:
+        """Lock file of `prepare` and of the programs that it starts."""
+        return self.data_dir / "prepare.lock"
+
+    @property
+    def new_tablespaces(self) -> Path:
+        """List of the directories that a clone under way fills."""
+        return self.data_dir / "tablespaces.new"
+
+    @property
+    def old_tablespaces(self) -> Path:
+        """List of the directories that only replaced data directories use."""
+        return self.data_dir / "tablespaces.old"
+
+    @property
     def kept(self) -> Path:
         """The node's own configuration files while a rewind or clone is under way."""
         return self.data_dir / "kept"

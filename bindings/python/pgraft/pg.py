@@ -29,6 +29,8 @@ class ControlData:
     wal_segment_bytes: int
     end: int
     """LSN up to which a stopped server's files are consistent."""
+    tracks_hints: bool
+    """Are hint bits in the WAL (checksums or wal_log_hints)? pg_rewind needs it."""
 
     @property
     def shut_down(self) -> bool:
@@ -121,6 +123,8 @@ def parse_control_data(output: str) -> ControlData:
         end_timeline=replayed_timeline or checkpoint_timeline,
         wal_segment_bytes=int(value("Bytes per WAL segment")),
         end=replayed or parse_lsn(value("Latest checkpoint location")),
+        tracks_hints=value("wal_log_hints setting") == "on"
+        or value("Data page checksum version") != "0",
     )
 
 

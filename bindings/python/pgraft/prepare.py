@@ -10,7 +10,7 @@ again (rules 3, 10).
               -> configuration, standby.signal, binding -> catching_up with target
 
 The mode becomes "clone" just before pg_rewind runs, since a directory that pg_rewind left half done
-can only be replaced.
+can only be replaced; and "rewind" again when pg_rewind ends without having written anything.
 """
 
 from __future__ import annotations
@@ -20,22 +20,25 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 
-from pgraft import _pgraft, clone, durable, rewind
+from pgraft import _pgraft, clone, durable, rewind, tablespaces
 from pgraft.config import read_node_conf
 from pgraft.errors import Error, NoLeader, ProgramError, SetupError
+from pgraft.exclusive import exclusive
 from pgraft.owner import Owner
 from pgraft.paths import NodePaths
-from pgraft.pg import Postgres
+from pgraft.pg import Postgres, data_directory_version
 from pgraft.source import Source, connection_string, find_source
 from pgraft.status import RaftAddress
 
 Log = Callable[[str], None]
 _RETRY_SECONDS = 0.5
 _REPLAY_SECONDS = 3600.0
+_REWIND_ATTEMPTS = 3
 
 
 class Outcome(enum.Enum):
@@ -72,14 +75,22 @@ def prepare(
         SetupError: The directory can't be prepared; the message says what to do.
         ProgramError: A PostgreSQL program failed where nothing else can be tried.
     """
+    if not paths.data_dir.exists():
+        return _prepare(paths, (), timeout, bindir, log)
+    with exclusive(paths, log) as lock:
+        return _prepare(paths, (lock,), timeout, bindir, log)
+
+
+def _prepare(
+    paths: NodePaths, inherited: tuple[int, ...], timeout: float, bindir: Path | None, log: Log
+) -> Outcome:
     rejoin = read_rejoin(paths)
     if rejoin is not None and rejoin.state == _pgraft.RejoinState.WORKING:
         clone.put_back(paths)
         if not paths.pgdata.exists() and clone.is_whole(paths.clone, rejoin.binding):
             clone.swap_in(paths)
-    if not paths.pgdata.exists():
-        raise SetupError(f'data directory "{paths.pgdata}" does not exist')
-    owner = Owner.of_directory(paths.pgdata)
+    _refuse_lost_data(paths)
+    owner = replace(Owner.of_directory(paths.pgdata), inherited=inherited)
     refuse_running_server(paths)
     if rejoin is None or rejoin.state == _pgraft.RejoinState.CATCHING_UP:
         _check(owner, paths, caught_up=rejoin is None, log=log)
@@ -97,6 +108,23 @@ def read_rejoin(paths: NodePaths) -> _pgraft.RejoinFile | None:
         return _pgraft.read_rejoin(str(paths.data_dir))
     except _pgraft.NotFound:
         return None
+
+
+def _refuse_lost_data(paths: NodePaths) -> None:
+    """Rule 10: nothing is made up for a data directory that is gone."""
+    if data_directory_version(paths.pgdata) is not None:
+        return
+    what = "holds no database" if paths.pgdata.exists() else "does not exist"
+    try:
+        identity = _pgraft.read_identity(str(paths.data_dir))
+    except _pgraft.NotFound:
+        raise SetupError(f'data directory "{paths.pgdata}" {what}') from None
+    raise SetupError(
+        f'data directory "{paths.pgdata}" {what}, but "{paths.data_dir}" holds the Raft state of '
+        f"node {identity.node_id}: if its disk is not mounted, mount it; if the data is lost, "
+        f"remove the node from the cluster (SELECT pgraft_remove_node({identity.node_id}) on the "
+        f'leader), remove "{paths.data_dir}", and add it again (pgraft join)'
+    )
 
 
 def refuse_running_server(paths: NodePaths) -> None:
@@ -128,6 +156,10 @@ def _check(owner: Owner, paths: NodePaths, *, caught_up: bool, log: Log) -> None
         clone.ensure_standby(owner, paths.pgdata)  # rule 1
 
 
+class _RewindFailedError(Exception):
+    """Nothing was written, and the source is fine."""
+
+
 class _Rejoin:
     """One rejoin, from whatever point an earlier attempt got to."""
 
@@ -148,6 +180,7 @@ class _Rejoin:
         self.postgres = Postgres.find(bindir=bindir, pgdata=paths.pgdata)
         self.node_conf = read_node_conf(paths)
         self.node_id = _pgraft.read_identity(str(paths.data_dir)).node_id
+        self.failed_rewinds = 0
 
     def run(self) -> Outcome:
         """Goes on until the directory is whole; a source that dies is replaced."""
@@ -156,6 +189,9 @@ class _Rejoin:
             source = self._find_source()
             try:
                 return self._rejoin(source)
+            except _RewindFailedError as error:
+                self.log(f"a rewind has failed, trying again: {error}")
+                time.sleep(_RETRY_SECONDS)
             except (psycopg.OperationalError, NoLeader) as error:
                 if time.monotonic() >= deadline:
                     raise NoLeader(f"node {source.node_id} could not be used: {error}") from error
@@ -214,15 +250,18 @@ class _Rejoin:
 
     def _rewind(self, source: Source) -> bool:
         """False: it can't be rewound and has to be cloned."""
+        kept: Path | None = None
         try:
             control = rewind.shut_down_cleanly(
                 self.postgres, self.owner, self.paths, self.log, _REPLAY_SECONDS
             )
+            rewind.refuse_untracked_hints(control)
             rewind.refuse_unfinished_promotion(self.postgres, control)
+            rewind.refuse_tablespaces(self.paths, source)
             source.checkpoint()
             source.check_writable()
             timeline = source.position().timeline
-            rewind.keep_wal(
+            kept = rewind.keep_wal(
                 self.owner, self.paths, control, source.history(timeline), timeline, self.log
             )
             self.rejoin.mode = _pgraft.RejoinMode.CLONE  # should pg_rewind be interrupted
@@ -230,13 +269,36 @@ class _Rejoin:
             self.log(f"rewinding against node {source.node_id}")
             rewind.run_pg_rewind(self.postgres, self.owner, self.paths, source)
             rewind.check_wal(self.paths, control.wal_segment_bytes)
-        except ProgramError as error:
+        except rewind.RewindImpossible as error:
             self.log(f"a rewind is impossible, cloning instead: {error}")
             self.rejoin.mode = _pgraft.RejoinMode.CLONE
             self._store()
             return False
+        except ProgramError as error:
+            if kept is not None:  # the WAL is still where it was
+                durable.remove_tree(kept)
+            return self._retry_rewind(source, error)
         clone.finish(self.owner, self.paths, self.paths.pgdata, self.rejoin.binding)
         return True
+
+    def _retry_rewind(self, source: Source, error: ProgramError) -> bool:
+        """Nothing has been written; a passing error must not cost a copy of the whole database.
+
+        Raises:
+            _RewindFailedError: To be tried again.
+            NoLeader: It was the source that failed; the next leader may do.
+            psycopg.OperationalError: The same.
+        """
+        self.rejoin.mode = _pgraft.RejoinMode.REWIND
+        self._store()
+        source.check_writable()
+        self.failed_rewinds += 1
+        if self.failed_rewinds < _REWIND_ATTEMPTS:
+            raise _RewindFailedError(str(error)) from error
+        self.log(f"a rewind has failed {self.failed_rewinds} times, cloning instead: {error}")
+        self.rejoin.mode = _pgraft.RejoinMode.CLONE
+        self._store()
+        return False
 
     def _clone(self, source: Source) -> None:
         self.log(f"copying node {source.node_id}'s database")
@@ -245,9 +307,17 @@ class _Rejoin:
                 f'data directory "{self.paths.pgdata}" is a mount point and can\'t be replaced by '
                 "a clone; use a directory inside it"
             )
-        durable.remove_tree(self.paths.clone)  # of an earlier attempt; it was never started
+        clone.discard(self.paths)  # of an earlier attempt
+        here = tablespaces.places(self.paths.pgdata)
+        mapping = tablespaces.choose(source.tablespaces(), here)
+        unused = set(here.values()) - set(tablespaces.shared(source, here).values())
+        if unused:
+            unused |= set(tablespaces.read_list(self.paths.old_tablespaces))
+            tablespaces.write_list(self.owner, self.paths.old_tablespaces, unused)
+        if mapping:
+            tablespaces.write_list(self.owner, self.paths.new_tablespaces, mapping.values())
         try:
-            clone.base_backup(self.postgres, self.owner, source, self.paths.clone)
+            clone.base_backup(self.postgres, self.owner, source, self.paths.clone, mapping)
         except ProgramError as error:
             raise NoLeader(str(error)) from error
         clone.finish(self.owner, self.paths, self.paths.clone, self.rejoin.binding)

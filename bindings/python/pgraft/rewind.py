@@ -11,22 +11,28 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pgraft import durable
+from pgraft import durable, tablespaces
 from pgraft.clone import ensure_standby
 from pgraft.config import read_node_conf
-from pgraft.errors import ProgramError
+from pgraft.errors import Error, ProgramError
 from pgraft.owner import Owner, end_group
 from pgraft.paths import NodePaths
 from pgraft.pg import ControlData, Postgres
 from pgraft.source import Source
 
 Log = Callable[[str], None]
+_TOUCHED = "need to copy"  # pg_rewind --progress: all has been read, what follows writes
 _CONSISTENT = "consistent recovery state reached"
 _EXHAUSTED = "to stream after failure"  # "switched WAL source from archive to stream after failure"
 _MAX_RETRIES = 10
 _START_FILE = re.compile(r"^START WAL LOCATION: .*\(file ([0-9A-F]{24})\)", re.MULTILINE)
 _WAL_FILE = re.compile(r"^[0-9A-F]{24}(\.partial)?$")
 _STOP_SECONDS = 300.0
+_OUTPUT_CHARS = 4000
+
+
+class RewindImpossible(Error):
+    """It never will be possible, or has left the directory half done: only a clone helps."""
 
 
 def shut_down_cleanly(
@@ -39,7 +45,8 @@ def shut_down_cleanly(
     pgraft, without a stream, without listeners, and is stopped.
 
     Raises:
-        ProgramError: It could not be started, or did not become consistent in time.
+        ProgramError: The server could not be started, or ended.
+        RewindImpossible: It did not become consistent, or not in time.
     """
     control = postgres.control_data(owner, paths.pgdata)
     if control.state == "shut down":
@@ -98,6 +105,7 @@ def _replay(
         ) as process:
             try:
                 replayed = _wait_until_replayed(process, log_file, timeout)
+                stopped = process.poll() is None
                 with contextlib.suppress(ProcessLookupError):
                     process.send_signal(signal.SIGINT)
                 process.wait(_STOP_SECONDS)
@@ -108,7 +116,10 @@ def _replay(
                 raise
         if not replayed:
             tail = log_file.read_text(errors="replace")[-2000:]
-            raise ProgramError("postgres", process.returncode, tail)
+            error = ProgramError("postgres", process.returncode, tail)
+            if stopped:
+                raise RewindImpossible(f"the local WAL can't be replayed to its end: {error}")
+            raise error
 
 
 def _wait_until_replayed(process: subprocess.Popen[bytes], log_file: Path, timeout: float) -> bool:
@@ -136,7 +147,7 @@ def keep_wal(
     history: list[tuple[int, int]],
     timeline: int,
     log: Log,
-) -> None:
+) -> Path:
     """Copies the WAL that the leader does not have, from the fork on, beside the Raft state.
 
     Copies, not hard links: pg_rewind writes into existing files.
@@ -148,6 +159,9 @@ def keep_wal(
         history: Of the leader's timeline.
         timeline: The leader's.
         log: Where to say it.
+
+    Returns:
+        The directory of the copies; there is none if there was nothing to copy.
     """
     ends = dict(history)
     size = control.wal_segment_bytes
@@ -172,6 +186,7 @@ def keep_wal(
     if copied:
         owner.give(target)
         log(f'kept {copied} WAL files from the fork on in "{target}"')
+    return target
 
 
 def _segment(name: str, size: int) -> int:
@@ -186,7 +201,7 @@ def check_wal(paths: NodePaths, segment_bytes: int) -> None:
     already, the node would wait for it for ever.
 
     Raises:
-        ProgramError: Some is missing.
+        RewindImpossible: Some is missing.
     """
     label = (paths.pgdata / "backup_label").read_text()
     found = _START_FILE.search(label)
@@ -196,9 +211,17 @@ def check_wal(paths: NodePaths, segment_bytes: int) -> None:
     newest = max(there, default=start)
     missing = [segment for segment in range(start, newest + 1) if segment not in there]
     if found is None or missing or start not in there:
-        raise ProgramError(
-            "pg_rewind", 0, "the source no longer has the WAL since the last common checkpoint"
-        )
+        raise RewindImpossible("the source no longer has the WAL since the last common checkpoint")
+
+
+def refuse_untracked_hints(control: ControlData) -> None:
+    """Without them in the WAL pg_rewind does not know all blocks that have changed.
+
+    Raises:
+        RewindImpossible: They are not.
+    """
+    if not control.tracks_hints:
+        raise RewindImpossible("it needs data checksums or wal_log_hints = on, and has neither")
 
 
 def refuse_unfinished_promotion(postgres: Postgres, control: ControlData) -> None:
@@ -208,14 +231,33 @@ def refuse_unfinished_promotion(postgres: Postgres, control: ControlData) -> Non
     the wrong history, and blocks changed on the later timeline be missed (POSTGRES.md, M15).
 
     Raises:
-        ProgramError: It is such a one.
+        RewindImpossible: It is such a one.
     """
     if postgres.version < 17 and control.end_timeline != control.checkpoint_timeline:
-        raise ProgramError(
-            "pg_rewind",
-            1,
+        raise RewindImpossible(
             f"the server ended on timeline {control.end_timeline} and has no checkpoint on it, the "
             f"last one is on timeline {control.checkpoint_timeline}",
+        )
+
+
+def refuse_tablespaces(paths: NodePaths, source: Source) -> None:
+    """pg_rewind puts a tablespace that is new to the target where the source has it.
+
+    That place may be in use here, even by the source itself when both are on one machine; and one
+    that they share would be overwritten while the source uses it.
+
+    Raises:
+        RewindImpossible: There is such a tablespace; a clone chooses places.
+        psycopg.Error: The source can't be asked.
+    """
+    here = tablespaces.places(paths.pgdata)
+    new = [location for oid, location in source.tablespaces().items() if oid not in here]
+    if new:
+        raise RewindImpossible(f"tablespaces were made since: {', '.join(sorted(new))}")
+    if shared := tablespaces.shared(source, here):
+        raise RewindImpossible(
+            "the source uses the same directories for tablespaces: "
+            + ", ".join(sorted(map(str, shared.values())))
         )
 
 
@@ -223,7 +265,9 @@ def run_pg_rewind(postgres: Postgres, owner: Owner, paths: NodePaths, source: So
     """Runs pg_rewind.
 
     Raises:
-        ProgramError: It failed, or saw nothing to do, which can't be: the node has diverged.
+        ProgramError: It failed before it had written anything.
+        RewindImpossible: It failed later, or saw nothing to do, which can't be: the node has
+            diverged.
     """
     result = owner.run(
         [
@@ -233,7 +277,14 @@ def run_pg_rewind(postgres: Postgres, owner: Owner, paths: NodePaths, source: So
             "--source-server",
             source.conninfo,
             "--no-ensure-shutdown",
-        ]
+            "--progress",
+        ],
+        check=False,
     )
     if "no rewind required" in result.stdout:
-        raise ProgramError("pg_rewind", 0, result.stdout)
+        raise RewindImpossible(f"pg_rewind says: {result.stdout.strip()}")
+    if result.returncode != 0:
+        error = ProgramError("pg_rewind", result.returncode, result.stdout[-_OUTPUT_CHARS:])
+        if _TOUCHED in result.stdout:
+            raise RewindImpossible(f"{error}; it had begun to write")
+        raise error

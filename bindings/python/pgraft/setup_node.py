@@ -8,7 +8,7 @@ from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pgraft import _pgraft, clone, durable
+from pgraft import _pgraft, clone, durable, tablespaces
 from pgraft.config import NodeSettings, parse_settings, render_node_conf, with_include
 from pgraft.errors import SetupError
 from pgraft.owner import Owner
@@ -99,7 +99,8 @@ def join(
             "give the directory of the right programs with --bindir"
         )
     durable.remove_tree(paths.clone)
-    clone.base_backup(postgres, owner, source, paths.clone)
+    mapping = tablespaces.choose(source.tablespaces(), {})
+    clone.base_backup(postgres, owner, source, paths.clone, mapping)
     owner.make_directory(paths.data_dir)
     node_conf = render_node_conf(settings, paths, _for_walreceiver(conninfo))
     durable.write_file(owner, paths.node_conf, node_conf)

@@ -108,14 +108,22 @@ class Source:
             ).fetchone()
         return parse_history(str(row[0])) if row else []
 
-    def tablespaces(self) -> list[str]:
-        """Directories of its tablespaces."""
+    def tablespaces(self) -> dict[int, str]:
+        """Directories of its tablespaces, by oid; those inside the data directory are not told."""
         with self.connect() as connection:
             rows = connection.execute(
-                "SELECT pg_tablespace_location(oid) FROM pg_tablespace "
-                "WHERE pg_tablespace_location(oid) <> ''"
+                "SELECT oid, pg_tablespace_location(oid) FROM pg_tablespace "
+                "WHERE pg_tablespace_location(oid) LIKE '/%'"
             ).fetchall()
-        return [str(row[0]) for row in rows]
+        return {int(str(row[0])): str(row[1]) for row in rows}
+
+    def has_file(self, path: str) -> bool:
+        """Whether there is a file of that name, relative to its data directory."""
+        with self.connect() as connection:
+            row = connection.execute(
+                "SELECT (pg_stat_file(%s, true)).size IS NOT NULL", [path]
+            ).fetchone()
+        return row == (True,)
 
 
 def parse_history(text: str) -> list[tuple[int, int]]:

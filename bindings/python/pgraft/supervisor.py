@@ -30,6 +30,7 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
+from pgraft import processes
 from pgraft.clone import remove_retired
 from pgraft.config import read_node_conf
 from pgraft.errors import Error, ProgramError, SetupError, StopRequested
@@ -333,9 +334,8 @@ def end_orphans(log: Callable[[str], None]) -> None:
             told = True
         if time.monotonic() >= deadline:
             number = signal.SIGKILL
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+        processes.send(pids, number)
+        processes.send(pids, signal.SIGCONT)  # one that is stopped would take no other
         time.sleep(0.02)
 
 

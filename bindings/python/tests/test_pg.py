@@ -7,7 +7,7 @@ import pytest
 from pgraft.errors import ProgramError, SetupError
 from pgraft.owner import Owner
 from pgraft.pg import Postgres, format_lsn, parse_control_data, parse_lsn
-from pgraft.rewind import refuse_unfinished_promotion
+from pgraft.rewind import RewindImpossible, refuse_unfinished_promotion
 from pgraft.source import connection_string, parse_history
 from pgraft.status import RaftAddress
 
@@ -18,7 +18,9 @@ Latest checkpoint location:           0/3000060
 Latest checkpoint's TimeLineID:       2
 Minimum recovery ending location:     1/A0
 Min recovery ending loc's timeline:   2
+wal_log_hints setting:                off
 Bytes per WAL segment:                16777216
+Data page checksum version:           0
 """
 
 
@@ -54,10 +56,24 @@ def test_a_server_without_a_checkpoint_on_its_timeline_is_not_rewound_before_17(
     assert (control.checkpoint_timeline, control.end_timeline) == (2, timeline)
     postgres = Postgres(bindir=Path("/nowhere"), version=version)
     if refused:
-        with pytest.raises(ProgramError, match="ended on timeline 3"):
+        with pytest.raises(RewindImpossible, match="ended on timeline 3"):
             refuse_unfinished_promotion(postgres, control)
     else:
         refuse_unfinished_promotion(postgres, control)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "tracked"),
+    [
+        ("", "", False),
+        ("setting:                off", "setting:                on", True),
+        ("version:           0", "version:           1", True),
+    ],
+)
+def test_hint_bits_are_in_the_wal_with_checksums_or_if_asked_for(
+    old: str, new: str, tracked: bool
+) -> None:
+    assert parse_control_data(CONTROL.replace(old, new)).tracks_hints == tracked
 
 
 def test_unknown_control_data_is_an_error() -> None:

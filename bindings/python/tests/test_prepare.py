@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ import pytest
 from pgraft import _pgraft, clone, durable, rewind
 from pgraft import prepare as prepare_module
 from pgraft.errors import NoLeader, ProgramError, SetupError
+from pgraft.exclusive import exclusive
 from pgraft.local_cluster import wait_for
+from pgraft.pg import Postgres
 from pgraft.prepare import Outcome, prepare, read_rejoin
 from pgraft.source import Source, connection_string
 
@@ -173,8 +177,129 @@ def test_a_node_without_the_wal_for_a_rewind_is_cloned(pair: Pair) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rewind, "run_pg_rewind", fail)
         assert pair.prepare() is Outcome.CLONED
-    assert Refuses.calls == 1
+    assert Refuses.calls == 3, "it may have been a passing error"
     pair.check_whole()
+
+
+def test_a_passing_error_of_a_rewind_costs_no_clone(pair: Pair) -> None:
+    """Twice pg_rewind can't reach its source."""
+    real = rewind.run_pg_rewind
+    ports = [1, 1, None]
+
+    def run(postgres: Any, owner: Any, paths: Any, _: Source) -> None:
+        rejoin = read_rejoin(pair.old.paths)
+        assert rejoin is not None
+        assert rejoin.mode == _pgraft.RejoinMode.CLONE, "should it be interrupted"
+        real(postgres, owner, paths, pair.source(ports.pop(0)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rewind, "run_pg_rewind", run)
+        assert pair.prepare() is Outcome.REWOUND
+    assert not ports
+    assert len(list(pair.old.paths.aside.iterdir())) == 1, "its WAL is kept once"
+    pair.check_whole()
+
+
+def test_a_rewind_whose_source_is_gone_is_not_given_up(pair: Pair) -> None:
+    """However often it fails: a clone could not be made either."""
+
+    def fail(*_: Any) -> None:
+        pair.sources = [pair.source(port=1)]
+        raise ProgramError("pg_rewind", 1, "server closed the connection unexpectedly")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rewind, "run_pg_rewind", fail)
+        patch.setattr(Source, "check_writable", _fails_the_second_time())
+        with pytest.raises(NoLeader):
+            prepare(pair.old.paths, timeout=3)
+    rejoin = read_rejoin(pair.old.paths)
+    assert rejoin is not None
+    assert rejoin.mode == _pgraft.RejoinMode.REWIND
+    pair.sources = [pair.source()]
+    assert pair.prepare() is Outcome.REWOUND
+    pair.check_whole()
+
+
+def _fails_the_second_time() -> Callable[[Source], None]:
+    """As when the leader goes away while pg_rewind reads from it."""
+    real = Source.check_writable
+    calls = 0
+
+    def check_writable(source: Source) -> None:
+        nonlocal calls
+        calls += 1
+        real(source)
+        if calls == 2:
+            raise NoLeader("gone")
+
+    return check_writable
+
+
+def test_a_rewind_that_fails_after_it_has_begun_to_write_is_followed_by_a_clone(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = _limited_programs(pair, "pg_rewind")
+    monkeypatch.setattr(Postgres, "program", lambda _, name: limited / name)
+    assert pair.prepare() is Outcome.CLONED
+    assert (limited / "ran").read_text() == "once\n"
+    pair.check_whole()
+
+
+def _limited_programs(pair: Pair, limited: str) -> Path:
+    """The programs, of which one can't write more than a megabyte to any file."""
+    real: Path = pair.new.postgres.bindir
+    directory: Path = pair.old.paths.pgdata.parent.with_name("bin")
+    pair.old.owner.make_directory(directory)
+    for program in real.iterdir():
+        if program.name != limited:
+            (directory / program.name).symlink_to(program)
+    script = directory / limited
+    script.write_text(
+        f"#!/bin/sh\necho once >> {directory}/ran\nulimit -c 0\nulimit -f 2048\n"
+        f'exec {real}/{limited} "$@"\n'
+    )
+    script.chmod(0o755)
+    return directory
+
+
+def test_without_hint_bits_in_the_wal_a_node_is_cloned(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Postgres.control_data
+
+    def control_data(*arguments: Any) -> Any:
+        return replace(real(*arguments), tracks_hints=False)
+
+    monkeypatch.setattr(Postgres, "control_data", control_data)
+    monkeypatch.setattr(rewind, "run_pg_rewind", None)  # not even tried
+    assert pair.prepare() is Outcome.CLONED
+    pair.check_whole()
+
+
+def test_programs_of_a_prepare_that_was_killed_are_ended(pair: Pair) -> None:
+    """They hold its lock file open, and would write into what the next attempt works on."""
+    with exclusive(pair.old.paths, print) as lock:
+        owner = replace(pair.old.owner, inherited=(lock,))
+        child = subprocess.Popen(["sleep", "600"], **owner.popen_arguments())
+        with pytest.raises(SetupError, match="another"):
+            prepare_elsewhere(pair)
+    assert child.poll() is None
+    assert pair.prepare() is Outcome.REWOUND
+    assert child.wait(10) == -signal.SIGTERM
+    pair.check_whole()
+
+
+def prepare_elsewhere(pair: Pair) -> None:
+    """In another process, which must not end this one."""
+    result = subprocess.run(
+        [sys.executable, "-m", "pgraft", "prepare", "-D", str(pair.old.paths.pgdata)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if result.returncode != 0:
+        raise SetupError(result.stderr)
 
 
 def test_a_rewind_waits_until_the_leader_accepts_writes(
