@@ -97,6 +97,7 @@ failover::DatabaseView to_view(const PgraftDatabaseView& in) {
   out.sessions = static_cast<std::size_t>(in.sessions);
   out.settled = in.settled;
   out.writers_text = in.writers_text;
+  out.quorum_waits_for = in.quorum_waits_for;
   for (int i = 0; i < std::min(in.history_count, PGRAFT_HISTORY_MAX); i++) {
     out.history.push_back({in.history[i].timeline, in.history[i].end});
   }
@@ -104,6 +105,14 @@ failover::DatabaseView to_view(const PgraftDatabaseView& in) {
     out.streams[in.streams[i].node] = in.streams[i].flush_lsn;
   }
   return out;
+}
+
+// For tests (pgraft.debug_stop_at).
+PgraftStopPoint stop_point(node::ChangeStep step, raft::ConfChangeType type) {
+  int point = PGRAFT_STOP_LEARNER_PROPOSED;
+  if (type == raft::ConfChangeType::kAddVoter) point = PGRAFT_STOP_VOTER_PROPOSED;
+  if (type == raft::ConfChangeType::kRemove) point = PGRAFT_STOP_REMOVAL_PROPOSED;
+  return static_cast<PgraftStopPoint>(point + static_cast<int>(step));
 }
 
 bool needs_rejoin(const failover::Orders& orders) {
@@ -197,6 +206,10 @@ struct PgraftEngine final : public node::DatabaseHost {
       if (have_orders_) queue_orders(failover::Orders(last_orders_));
     }
     notify();
+  }
+
+  void change_reached(node::ChangeStep step, raft::ConfChangeType type) override {
+    pgraft_stop_at(guard_, stop_point(step, type));
   }
 
   void publish_lease(raft::Term term, std::chrono::milliseconds remaining) override {
@@ -505,6 +518,7 @@ struct PgraftEngine final : public node::DatabaseHost {
     out->heartbeats_sent = from.heartbeats_sent;
     out->elections_triggered = from.elections_triggered;
     copy_text(out->phase, from.phase);
+    copy_text(out->change_waits_for, from.change_waits_for);
     for (const transport::MemberStatus& member : from.members) {
       if (out->members_count == PGRAFT_MAX_MEMBERS) break;
       PgraftMemberStatus& to = out->members[out->members_count++];
@@ -524,6 +538,7 @@ struct PgraftEngine final : public node::DatabaseHost {
       to.wal_lsn = member.wal.end.lsn;
       to.replayed_lsn = member.wal.replayed.lsn;
       to.needed_lsn = member.wal.needed;
+      copy_text(to.waits_for, member.waits_for);
     }
   }
 

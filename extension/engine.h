@@ -21,6 +21,7 @@ extern "C" {
 #define PGRAFT_ADDRESS_SIZE 256    /* with the terminating zero */
 #define PGRAFT_NAME_SIZE 64
 #define PGRAFT_MESSAGE_SIZE 512
+#define PGRAFT_WAITS_FOR_SIZE 256
 #define PGRAFT_HISTORY_MAX 1024    /* lines of a timeline history */
 
 /* Same values as pgraft::Code (libpgraft/base/status.h). */
@@ -128,6 +129,7 @@ typedef struct PgraftDatabaseView
 	uint64_t oldest_lsn;           /* the oldest WAL that it still has itself */
 	uint32_t highest_history;
 	uint64_t quorum_in_force;
+	uint64_t quorum_waits_for;     /* not in force: a member whose walsender counts by an older setting; 0 none is known */
 	int history_count;             /* of the current timeline, when a primary */
 	PgraftHistoryLine history[PGRAFT_HISTORY_MAX];
 	int writers;                   /* these only while there is a drain: sessions whose transaction has begun to write */
@@ -189,6 +191,7 @@ typedef struct PgraftMemberStatus
 	uint64_t wal_lsn;              /* where its WAL ends */
 	uint64_t replayed_lsn;
 	uint64_t needed_lsn;           /* the oldest WAL that it may ask for */
+	char waits_for[PGRAFT_WAITS_FOR_SIZE]; /* leader's view: why it has no vote yet */
 } PgraftMemberStatus;
 
 /* One promotion as the log has it, for supplying history files (rule 5). */
@@ -221,6 +224,7 @@ typedef struct PgraftEngineStatus
 	uint64_t paused_until_ms;      /* since 1970; it may be over; 0: not paused */
 	char paused_by[PGRAFT_ADDRESS_SIZE];
 	char phase[PGRAFT_MESSAGE_SIZE];
+	char change_waits_for[PGRAFT_MESSAGE_SIZE]; /* leader: why no change of the members could begin now */
 	char failure[PGRAFT_MESSAGE_SIZE]; /* not empty: the node has failed and says why */
 	int raft_port;                 /* the one it listens on */
 	int members_count;

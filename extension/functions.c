@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "replication/walreceiver.h"
+#include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -271,6 +272,13 @@ wait_for_command(uint64 id, TimestampTz deadline, PgraftCommandStatus *result)
 	ConditionVariableCancelSleep();
 }
 
+/* A session that is terminated passes no PG_CATCH(). */
+static void
+withdraw_at_exit(int code, Datum id)
+{
+	(void) pgraft_command_withdraw((uint64) DatumGetInt64(id));
+}
+
 /* A switchover that has been begun is given up, if that is still possible. */
 static void
 withdraw_switchover(void)
@@ -282,7 +290,7 @@ withdraw_switchover(void)
 	(void) pgraft_command_queue(&command);
 }
 
-/* Queues a command and waits for its end. A session that is cancelled takes back what has not been begun. */
+/* Queues a command and waits for its end. A session that is cancelled or terminated takes back what has not been begun. */
 static void
 await_command(const PgraftCommand *command, TimestampTz deadline, PgraftCommandStatus *result)
 {
@@ -292,7 +300,9 @@ await_command(const PgraftCommand *command, TimestampTz deadline, PgraftCommandS
 	id = pgraft_command_queue(command);
 	PG_TRY();
 	{
+		PG_ENSURE_ERROR_CLEANUP(withdraw_at_exit, Int64GetDatum((int64) id));
 		wait_for_command(id, deadline, result);
+		PG_END_ENSURE_ERROR_CLEANUP(withdraw_at_exit, Int64GetDatum((int64) id));
 	}
 	PG_CATCH();
 	{
@@ -570,8 +580,8 @@ Datum
 pgraft_get_cluster_status(PG_FUNCTION_ARGS)
 {
 	PgraftEngineStatus *status = copy_status();
-	Datum		values[18];
-	bool		nulls[18] = {0};
+	Datum		values[19];
+	bool		nulls[19] = {0};
 	uint32		timeline;
 	XLogRecPtr	lsn;
 	bool		in_recovery;
@@ -605,6 +615,8 @@ pgraft_get_cluster_status(PG_FUNCTION_ARGS)
 	nulls[n] = nulls[n + 1] = !pgraft_is_paused(status);
 	values[n++] = TimestampTzGetDatum(pgraft_paused_until(status));
 	values[n++] = CStringGetTextDatum(status->paused_by);
+	values[n] = CStringGetTextDatum(status->change_waits_for);
+	nulls[n++] = status->change_waits_for[0] == '\0';
 	return row(fcinfo, values, nulls);
 }
 
@@ -628,8 +640,8 @@ pgraft_get_nodes(PG_FUNCTION_ARGS)
 		const PgraftMemberStatus *member = &status->members[i];
 		bool		self = member->id == status->node_id;
 		XLogRecPtr	flush = self && own_flush != 0 ? own_flush : member->flush_lsn;
-		Datum		values[12];
-		bool		nulls[12] = {0};
+		Datum		values[13];
+		bool		nulls[13] = {0};
 		int			n = 0;
 
 		values[n++] = Int32GetDatum((int32) member->id);
@@ -649,6 +661,8 @@ pgraft_get_nodes(PG_FUNCTION_ARGS)
 		nulls[n++] = !leads || flush == 0;
 		values[n] = Int64GetDatum(own_flush > flush ? (int64) (own_flush - flush) : 0);
 		nulls[n++] = !leads || flush == 0 || own_flush == 0;
+		values[n] = CStringGetTextDatum(member->waits_for);
+		nulls[n++] = member->waits_for[0] == '\0';
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	return (Datum) 0;

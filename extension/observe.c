@@ -255,4 +255,5 @@ pgraft_observe(uint64 orders_seen, PgraftDatabaseView *view)
 	view->quorum_in_force = pgraft_quorum_in_force();
 	if (!view->in_recovery)
 		pgraft_drain_observe(view);
+	view->quorum_waits_for = pgraft_quorum_waits_for();
 }

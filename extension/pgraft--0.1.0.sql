@@ -66,12 +66,13 @@ CREATE FUNCTION pgraft_get_cluster_status(
     OUT in_recovery boolean,
     OUT abstaining boolean,
     OUT paused_until timestamp with time zone,
-    OUT paused_by text)
+    OUT paused_by text,
+    OUT change_waits_for text)
 RETURNS record
 AS 'MODULE_PATHNAME', 'pgraft_get_cluster_status'
 LANGUAGE C VOLATILE PARALLEL SAFE;
 COMMENT ON FUNCTION pgraft_get_cluster_status() IS
-'the cluster as this node sees it: term, leader (null: none known), this node''s state, whether it accepts writes, what its failover controller does or waits for, where its WAL ends, and until when failover is paused (null: it is not)';
+'the cluster as this node sees it: term, leader (null: none known), this node''s state, whether it accepts writes, what its failover controller does or waits for, where its WAL ends, until when failover is paused (null: it is not), and, on the leader, why no member could be added or removed now (null: one could)';
 
 CREATE FUNCTION pgraft_get_nodes(
     OUT node_id integer,
@@ -85,12 +86,13 @@ CREATE FUNCTION pgraft_get_nodes(
     OUT answering boolean,
     OUT match_index bigint,
     OUT flush_lsn pg_lsn,
-    OUT lag_bytes bigint)
+    OUT lag_bytes bigint,
+    OUT waits_for text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pgraft_get_nodes'
 LANGUAGE C VOLATILE PARALLEL SAFE;
 COMMENT ON FUNCTION pgraft_get_nodes() IS
-'the members: Raft address and port, role (voter, learner), address of the PostgreSQL server; on the leader also whether they answer and how far their log and WAL are (null elsewhere)';
+'the members: Raft address and port, role (voter, learner), address of the PostgreSQL server; on the leader also whether they answer and how far their log and WAL are, and why a learner has no vote yet (null elsewhere)';
 
 CREATE FUNCTION pgraft_is_leader()
 RETURNS boolean

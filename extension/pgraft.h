@@ -53,6 +53,7 @@ extern bool pgraft_nosync;
 #define PGRAFT_OFF_STANDBY_START 0x20	/* rule 1: a server starts as whatever it was */
 #define PGRAFT_OFF_HEALTH 0x40			/* rule 11: a leader's database and worker may stand still */
 #define PGRAFT_OFF_TIMELINE_IDS 0x80	/* rule 5: one more than the own timeline, whatever others were promoted to */
+#define PGRAFT_OFF_ONE_STREAM 0x100		/* rule 6: a member may have several walsenders */
 #define PGRAFT_OFF_DIVERGENCE 0x200		/* rule 9: nobody is found diverged */
 #define PGRAFT_OFF_WAL_END 0x400		/* rule 3: a data directory that was put back reports what it has */
 
@@ -230,10 +231,11 @@ extern void pgraft_sender_freeze(void);		/* admit none (guard.admit_term = 0) an
 extern void pgraft_sender_admit(uint64 term);
 extern bool pgraft_sender_frozen(void);
 extern int	pgraft_sender_streams(PgraftStream *streams, int max);	/* flush position of each member's live walsender */
-extern bool pgraft_sender_all_loaded(uint64 generation);			/* every live walsender has loaded this quorum generation */
+extern bool pgraft_sender_all_loaded(uint64 generation, uint64 *node);	/* every live walsender has loaded this quorum generation */
 /* quorum.c */
 extern void pgraft_quorum_set(uint64 generation, const uint64 *voters, int count);	/* writes the setting, signals the postmaster */
 extern uint64 pgraft_quorum_in_force(void);	/* newest generation that the postmaster, the checkpointer and all walsenders have loaded, and that no other setting overrides; 0 none */
+extern uint64 pgraft_quorum_waits_for(void);	/* a member whose walsender has not loaded it yet; 0 none is known */
 extern const char *pgraft_quorum_problem(void);	/* why the setting is not in force and what to do; NULL: nothing is wrong. palloc'd */
 /* promote.c */
 extern void pgraft_promote_start(uint32 timeline);	/* reserves ids in between, signals the startup process; once */

@@ -213,6 +213,7 @@ write_setting(void)
 		wanted.error[0] = '\0';
 		wanted.written_at = wanted.signalled_at = GetCurrentTimestamp();
 		wanted.resignal_ms = RESIGNAL_MS_MIN;
+		pgraft_stop_at(&pgraft_shared->guard, PGRAFT_STOP_QUORUM_WRITTEN);
 		kill(PostmasterPid, SIGHUP);
 	}
 	else if (strcmp(wanted.error, error.message) != 0)
@@ -257,13 +258,16 @@ static const char *
 not_loaded_by(void)
 {
 	PgraftQuorumShared *shared = &pgraft_shared->quorum;
+	uint64		node = 0;
 
 	if (pgraft_load(&shared->worker_generation) != wanted.stamp || pgraft_load(&shared->postmaster_generation) != wanted.stamp)
 		return "the server";
 	if (pgraft_load(&shared->checkpointer_generation) != wanted.stamp ||
 		!pgraft_sync_standbys_known() || pgraft_sync_standbys_defined() != (wanted.k > 0))
 		return "the checkpointer";
-	if (!pgraft_sender_all_loaded(wanted.stamp) || !pgraft_sender_only_votes(wanted.voters, wanted.voters_count))
+	if (!pgraft_sender_all_loaded(wanted.stamp, &node))
+		return node != 0 ? psprintf("the walsender of node " UINT64_FORMAT, node) : "a walsender";
+	if (!pgraft_sender_only_votes(wanted.voters, wanted.voters_count))
 		return "a walsender";
 	return NULL;
 }
@@ -296,6 +300,16 @@ pgraft_quorum_in_force(void)
 	}
 	/* While a step is on its way the processes count by one setting or the other, which differ by one member (rule 8). */
 	return in_force == wanted.generation ? 0 : in_force;
+}
+
+uint64
+pgraft_quorum_waits_for(void)
+{
+	uint64		node = 0;
+
+	if (wanted.generation != 0 && wanted.written && in_force != wanted.generation)
+		(void) pgraft_sender_all_loaded(wanted.stamp, &node);
+	return node;
 }
 
 const char *

@@ -149,15 +149,20 @@ pgraft_sender_streams(PgraftStream *streams, int max)
 	return count;
 }
 
+/* `node`, if it is not NULL: the member of one that has not; left alone if there is none, or if it is no member's. */
 bool
-pgraft_sender_all_loaded(uint64 generation)
+pgraft_sender_all_loaded(uint64 generation, uint64 *node)
 {
 	bool		loaded = true;
 
 	LWLockAcquire(pgraft_shared->lock, LW_SHARED);
 	for (int i = 0; i < PGRAFT_MAX_SENDERS && loaded; i++)
+	{
 		loaded = pgraft_shared->sender.senders[i].pid == 0 ||
 			pgraft_load(&pgraft_shared->sender.senders[i].quorum_generation) == generation;
+		if (!loaded && node != NULL && pgraft_shared->sender.senders[i].node != 0)
+			*node = pgraft_shared->sender.senders[i].node;
+	}
 	LWLockRelease(pgraft_shared->lock);
 	return loaded;
 }
@@ -367,7 +372,7 @@ try_register(const MemberStream *stream)
 		admission = WRONG_TERM;
 	else if (pgraft_quorum_loaded() != pgraft_load(&pgraft_shared->quorum.postmaster_generation))
 		admission = RELOADING;	/* forked before the postmaster's last reload: it would count by the old quorum */
-	else if (stale_slot >= 0)
+	else if (stale_slot >= 0 && !(pgraft_rules_off & PGRAFT_OFF_ONE_STREAM))
 	{
 		admission = STALE_OWNER;
 		terminate_locked(stale_slot);

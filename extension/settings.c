@@ -262,6 +262,7 @@ static const struct
 	{"timeline_ids", PGRAFT_OFF_TIMELINE_IDS},
 	{"divergence", PGRAFT_OFF_DIVERGENCE},
 	{"wal_end", PGRAFT_OFF_WAL_END},
+	{"one_stream", PGRAFT_OFF_ONE_STREAM},
 };
 
 /* False: the list names something else. */
@@ -297,7 +298,7 @@ check_rules_off(char **newval, void **extra, GucSource source)
 
 	if (parse_rules_off(*newval, &bits))
 		return true;
-	GUC_check_errdetail("It is a list of commit_wait, commit_level, commit_backstop, commit_quorum, write_fence, standby_start, health, timeline_ids, divergence and wal_end.");
+	GUC_check_errdetail("It is a list of commit_wait, commit_level, commit_backstop, commit_quorum, write_fence, standby_start, health, timeline_ids, divergence, wal_end and one_stream.");
 	return false;
 }
 

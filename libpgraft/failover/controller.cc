@@ -25,6 +25,22 @@ std::string to_text(Lsn lsn) {  // as PostgreSQL prints it
   return text.data();
 }
 
+// As the live walsender of a member says; 0: it has none, or has acknowledged nothing.
+Lsn flushed_by(const DatabaseView& database, NodeId node) {
+  const auto stream = database.streams.find(node);
+  return stream == database.streams.end() ? 0 : stream->second;
+}
+
+// How far a member's WAL is behind that of this primary.
+std::string lag_text(const DatabaseView& database, NodeId node) {
+  const std::string name = "node " + std::to_string(node);
+  if (!database.streams.contains(node)) return name + " does not stream";
+  const Lsn flushed = flushed_by(database, node);
+  if (flushed == 0) return name + " has not acknowledged any WAL yet";
+  const Lsn lag = database.end.lsn > flushed ? database.end.lsn - flushed : 0;
+  return name + " is " + size_text(lag) + " behind";
+}
+
 }  // namespace
 
 bool has_diverged(Position position, Timeline timeline, const History& history) {
@@ -596,8 +612,7 @@ Lsn Controller::quorum_flush(const Inputs& in) const {
       flushed.push_back(in.database.end.lsn);
       continue;
     }
-    const auto it = in.database.streams.find(voter);
-    flushed.push_back(it == in.database.streams.end() ? 0 : it->second);
+    flushed.push_back(flushed_by(in.database, voter));
   }
   if (flushed.empty()) return 0;
   std::sort(flushed.begin(), flushed.end(), std::greater<>());
@@ -621,27 +636,44 @@ Status Controller::may_change_membership(const Inputs& in) const {
       in.database.quorum_in_force == orders_.quorum_generation && settle_lsn_.has_value();
   if (!quorum_is_of_term_ || orders_.quorum_voters != in.raft.voters ||
       (!in_force && config_.switches.in_force)) {
-    return wait("the commit quorum of the last change is not in force yet");
+    return wait("the commit quorum of the last change is not in force yet" +
+                (in.database.quorum_waits_for == 0
+                     ? std::string()
+                     : ": the connection of node " + std::to_string(in.database.quorum_waits_for) +
+                           " counts by the old one"));
   }
   // What was acknowledged under the configuration before must be on a majority of this one, since
   // the one after this shares no majority with that (PROTOCOL.md, section 4).
   if (config_.switches.settle && settle_lsn_ && quorum_flush(in) < *settle_lsn_) {
-    return wait("a majority of the members does not have all of the leader's WAL yet");
+    std::string behind;
+    for (const NodeId voter : in.raft.voters) {
+      if (voter == config_.self || flushed_by(in.database, voter) >= *settle_lsn_) continue;
+      behind += (behind.empty() ? ": " : ", ") + lag_text(in.database, voter);
+    }
+    return wait("a majority of the members does not have all of the leader's WAL yet" + behind);
   }
   return Status::ok();
 }
 
-// A learner that has what the leader had when it was first seen streaming is a round trip behind at
-// most.
+std::string Controller::learner_waits_for(const Inputs& in, NodeId learner) const {
+  const auto found = catch_up_.find(learner);
+  if (ruling_ && (found == catch_up_.end() || !found->second.done())) {
+    return lag_text(in.database, learner);
+  }
+  return may_change_membership(in).message();
+}
+
 void Controller::promote_learners(const Inputs& in, Requests& requests) {
+  std::erase_if(catch_up_, [&](const auto& entry) {
+    return !contains(in.raft.learners, entry.first) || flushed_by(in.database, entry.first) == 0;
+  });
   for (const NodeId learner : in.raft.learners) {
-    const auto stream = in.database.streams.find(learner);
-    if (stream == in.database.streams.end() || stream->second == 0) {
-      catch_up_.erase(learner);
-      continue;
-    }
-    const auto [target, is_new] = catch_up_.try_emplace(learner, in.database.end.lsn);
-    if (stream->second < target->second || requests.promote_learner != 0) continue;
+    const Lsn flushed = flushed_by(in.database, learner);
+    if (flushed == 0) continue;
+    const int election_timeout = 2 * config_.election_ticks;
+    CatchUp& catch_up = catch_up_.try_emplace(learner, election_timeout).first->second;
+    catch_up.observe(in.database.end.lsn, flushed, in.now_ticks);
+    if (!catch_up.done() || requests.promote_learner != 0) continue;
     if (may_change_membership(in).is_ok()) requests.promote_learner = learner;
   }
 }

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "libpgraft/base/status.h"
+#include "libpgraft/failover/catch_up.h"
 #include "libpgraft/failover/switchover.h"
 #include "libpgraft/failover/types.h"
 
@@ -98,6 +99,10 @@ class Controller {
   // Rule 8: may a membership change be proposed now? The message says what it waits for.
   Status may_change_membership(const Inputs& in) const;
 
+  // Rule 8, leader: why `learner` has no vote yet as far as its WAL is concerned; empty: it may
+  // have one.
+  std::string learner_waits_for(const Inputs& in, NodeId learner) const;
+
   // A planned switchover, on a leader that accepts writes. The node that was chosen; or why not
   // (kFailedPrecondition, kNotFound). How it ends, unless leadership is lost: see
   // take_switchover_outcome().
@@ -170,8 +175,8 @@ class Controller {
   bool admitted_ = false;  // quorum was in force once: walsenders admitted, fence lifted
   std::uint64_t quorum_generation_ = 0;  // never goes back while this controller lives
   bool quorum_is_of_term_ = false;
-  std::optional<Lsn> settle_lsn_;   // rule 8: must be on a majority before the next change
-  std::map<NodeId, Lsn> catch_up_;  // learners: the leader's position when it began to watch them
+  std::optional<Lsn> settle_lsn_;       // rule 8: must be on a majority before the next change
+  std::map<NodeId, CatchUp> catch_up_;  // learners that stream
 
   std::optional<Position> followed_from_;  // standby: its WAL ended here when it began to follow
 

@@ -922,6 +922,59 @@ TEST(Membership, ALearnerBecomesAVoterWhenItsWalHasCaughtUp) {
   EXPECT_EQ(desk.run().promote_learner, 4u);
 }
 
+// Having at last what the leader had long ago is not enough: the leader went on.
+TEST(Membership, ALearnerThatTookLongHasMoreToCatchUpWith) {
+  Desk desk;
+  ASSERT_NO_FATAL_FAILURE(desk.rule());
+  desk.raft.learners = {4};
+  const Position begin = desk.database.end;
+  desk.database.streams = {{3, begin.lsn}, {4, 50}};
+  EXPECT_EQ(desk.run().promote_learner, 0u);
+  desk.after(3 * kElectionTicks);
+  desk.database.end = desk.database.replayed = {begin.timeline, 5000};
+  desk.database.streams = {{3, 5000}, {4, begin.lsn}};
+  EXPECT_EQ(desk.run().promote_learner, 0u);
+  desk.database.streams[4] = 5000;
+  EXPECT_EQ(desk.run().promote_learner, 4u);
+}
+
+TEST(Membership, WhatAChangeWaitsForIsNamed) {
+  Desk desk;
+  const auto change_waits_for = [&] {
+    return desk.controller
+        .may_change_membership({desk.raft, desk.promotions, desk.database, desk.now})
+        .message();
+  };
+  const auto learner_waits_for = [&](NodeId learner) {
+    return desk.controller.learner_waits_for({desk.raft, desk.promotions, desk.database, desk.now},
+                                             learner);
+  };
+  desk.lead();
+  EXPECT_EQ(learner_waits_for(4), "the leader is not promoted yet");
+  ASSERT_NO_FATAL_FAILURE(desk.rule());
+  desk.raft.learners = {4};
+  desk.database.streams = {{2, desk.database.end.lsn - 10}};
+  EXPECT_EQ(change_waits_for(),
+            "a majority of the members does not have all of the leader's WAL yet: node 2 is 10 "
+            "bytes behind, node 3 does not stream");
+  EXPECT_EQ(learner_waits_for(4), "node 4 does not stream");
+  desk.database.streams[4] = 0;
+  EXPECT_EQ(learner_waits_for(4), "node 4 has not acknowledged any WAL yet");
+  desk.database.streams[4] = desk.database.end.lsn;
+  desk.run();
+  EXPECT_EQ(learner_waits_for(4), change_waits_for());
+  desk.database.streams[2] = desk.database.end.lsn;
+  EXPECT_EQ(learner_waits_for(4), "");
+
+  desk.obeys = false;
+  desk.raft.voters = {1, 2, 3, 4};
+  desk.run();
+  desk.database.quorum_waits_for = 2;
+  EXPECT_EQ(change_waits_for(),
+            "the commit quorum of the last change is not in force yet: the connection of node 2 "
+            "counts by the old one");
+}
+
 TEST(Membership, ARemovedNodeTakesEverythingBack) {
   Desk desk;
   desk.follow(2);

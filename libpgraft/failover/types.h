@@ -132,6 +132,8 @@ struct DatabaseView {
   History history;  // of the timeline this server is on (valid for a primary)
   std::uint64_t quorum_in_force =
       0;  // quorum generation that every process concerned has published (rule 7)
+  NodeId quorum_waits_for = 0;    // not in force: a member whose walsender counts by an older
+                                  // setting; 0: no walsender is known that does
   std::map<NodeId, Lsn> streams;  // primary: flush position of each member's live walsender
   // Primary, and only while Orders::drain asks for it:
   std::size_t writers = 0;   // sessions with a transaction that has begun to write

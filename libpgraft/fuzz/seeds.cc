@@ -134,10 +134,11 @@ transport::ClusterStatus full_status() {
   s.commit_index = 8, s.applied_index = 7, s.last_index = 9;
   s.timeline = 2, s.lsn = 0x3000060, s.in_recovery = true, s.abstaining = true;
   s.phase = "waits for reports";
+  s.change_waits_for = "node 2 does not stream";
   s.messages_processed = 10, s.heartbeats_sent = 11, s.elections_triggered = 12;
   s.promoted_timeline = 2;
-  s.members = {{full_member(), true, false, true, 9, 0x3000060, wal_status()},
-               {largest_member(), false, true, false, kMost, kMost, {}}};
+  s.members = {{full_member(), true, false, true, 9, 0x3000060, wal_status(), {}},
+               {largest_member(), false, true, false, kMost, kMost, {}, "node 2 is 1.2 GB behind"}};
   s.promotions = {{1, 1, 1, 0}, {kMost, kMost, 0xffffffff, kMost}};
   return s;
 }

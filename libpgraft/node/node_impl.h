@@ -105,6 +105,7 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   failover::Lsn acknowledged_lsn() override {
     return host_ == nullptr ? 0 : host_->acknowledged_lsn();
   }
+  void change_reached(ChangeStep step, raft::ConfChangeType type) override;
   void applying() override { machine_mutex_.lock(); }
   void applied() override { machine_mutex_.unlock(); }
 

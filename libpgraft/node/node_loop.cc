@@ -396,6 +396,10 @@ void NodeImpl::state_changed(const state::StateMachine& machine, const raft::Con
   if (replica_) publish_status();
 }
 
+void NodeImpl::change_reached(ChangeStep step, raft::ConfChangeType type) {
+  if (host_ != nullptr) host_->change_reached(step, type);
+}
+
 Status NodeImpl::write_files(const state::StateMachine& machine) {
   if (machine.cluster_id() != identity_.cluster_id) {
     // A joining node has just been told. The log knows it already, so that a crash here loses

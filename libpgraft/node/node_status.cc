@@ -120,6 +120,7 @@ void NodeImpl::publish_status() {
   now.lsn = database.end.lsn;
   now.in_recovery = database.valid && database.in_recovery;
   now.abstaining = host_ != nullptr && replica_->controller().abstaining();
+  if (failed_) now.change_waits_for = replica_->change_waits_for();
   now.messages_processed = messages_processed_;
   now.heartbeats_sent = heartbeats_sent_;
   now.elections_triggered = elections_triggered_;
@@ -147,6 +148,7 @@ void NodeImpl::publish_status() {
     const auto stream = database.streams.find(id);
     if (leads && stream != database.streams.end()) m.flush_lsn = stream->second;
     m.wal = replica_->wal_status(id);
+    if (failed_) m.waits_for = replica_->waits_for(id);
     now.members.push_back(std::move(m));
   }
 

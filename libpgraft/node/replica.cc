@@ -186,6 +186,9 @@ void Replica::tick() {
   raft_->tick();
   const std::uint64_t now = raft_->now_ticks();
   requests_->expire(now);
+  if (requests_->membership() && requests_->membership()->deadline <= now) {
+    requests_->settle_membership(change_not_confirmed(), 0);
+  }
   const auto again = static_cast<std::uint64_t>(options_.raft.election_ticks);
   for (const std::uint64_t id : requests_->unconfirmed_reads(now, again)) ask_to_read(id);
   if (now % static_cast<std::uint64_t>(options_.wal_status_ticks) == 0) send_wal_status();
@@ -435,7 +438,13 @@ Status Replica::apply(const raft::Entry& entry) {
     if (!decoded) return decoded.status().with_context("entry " + std::to_string(entry.index));
     change = std::move(decoded).value();
   }
+  const auto reached = [&](ChangeStep step) {
+    if (raft_->role() != raft::Role::kLeader || change.changes.empty()) return;
+    host_->change_reached(step, change.changes.front().type);
+  };
+  reached(ChangeStep::kCommitted);
   conf_ = raft_->apply_conf_change(change);
+  reached(ChangeStep::kApplied);
   if (Status s = machine_.apply_conf_change(change, conf_); !s) {
     return s.with_context("entry " + std::to_string(entry.index));
   }

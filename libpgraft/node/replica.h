@@ -37,6 +37,12 @@ class Outbox {
   virtual void send_wal_status(raft::NodeId to, const failover::WalStatus& status) = 0;
 };
 
+enum class ChangeStep : std::uint8_t {
+  kProposed,   // in the leader's log; no other member has it
+  kCommitted,  // not applied here
+  kApplied,    // in Raft; the controller, and so the commit quorum, do not know
+};
+
 // The side that executes orders. All calls come from the replica's thread.
 class Host {
  public:
@@ -58,6 +64,8 @@ class Host {
   // machine locks it here.
   virtual void applying() {}
   virtual void applied() {}
+  // The leader's membership change has come this far; for tests, which stop it there.
+  virtual void change_reached(ChangeStep, raft::ConfChangeType) {}
 };
 
 // How a request ended. `value`: for log entries the index.
@@ -162,6 +170,10 @@ class Replica {
   bool is_writing() const { return !writes_.empty(); }
   // The disk has not done the oldest write for longer than an election timeout (rule 11).
   bool is_disk_stalled() const;
+  // Leader: why a member has no vote yet; empty: it has one, or this node does not lead (rule 8).
+  std::string waits_for(raft::NodeId id) const;
+  // Leader: why no change of the members could begin now; empty: one could.
+  std::string change_waits_for() const;
   bool is_member() const;  // the applied configuration holds this node
   const raft::ConfState& conf() const { return conf_; }  // as applied
   // Ticks (raft().now_ticks()) at which the current leader lease began; 0: none. The lease lasts
@@ -200,6 +212,10 @@ class Replica {
   // Why a request can't be served; ok when it can.
   Status check_part_of_cluster() const;
   Status check_may_change_members() const;
+  Status change_under_way() const;
+  Status change_not_confirmed() const;
+  std::string silent_voters() const;
+  std::string told_lag(raft::NodeId id) const;
   Status check_majority_answers(std::vector<raft::NodeId> voters) const;
   Status no_leader() const;
   Status propose_change(raft::ConfChangeType type, const state::Member& member);

@@ -258,9 +258,7 @@ Status Replica::no_leader() const {
 }
 
 Status Replica::check_may_change_members() const {
-  if (requests_->membership() || raft_->conf_change_pending()) {
-    return {Code::kFailedPrecondition, "another membership change is under way"};
-  }
+  if (Status s = change_under_way(); !s) return s;
   if (!raft_->own_term_applied()) {
     return {Code::kFailedPrecondition, "the leader has only just been elected: try again"};
   }
@@ -268,6 +266,63 @@ Status Replica::check_may_change_members() const {
   const failover::RaftView view = raft_view();
   const failover::PromotionView promotions = machine_.promotion_view(view.term);
   return controller_.may_change_membership({view, promotions, database_, raft_->now_ticks()});
+}
+
+Status Replica::change_under_way() const {
+  if (!requests_->membership() && !raft_->conf_change_pending()) return Status::ok();
+  std::string message = "another membership change is under way";
+  if (const auto& change = requests_->membership()) {
+    const bool removes = change->change.type == raft::ConfChangeType::kRemove;
+    message += ": " + node(change->change.node_id) + " is being " + (removes ? "removed" : "added");
+  }
+  return {Code::kFailedPrecondition, message + silent_voters()};
+}
+
+Status Replica::change_not_confirmed() const {
+  return {Code::kTimeout,
+          "no majority confirmed the change in time: its outcome is unknown" + silent_voters()};
+}
+
+// What an error may end with.
+std::string Replica::silent_voters() const {
+  std::string silent;
+  for (const raft::NodeId id : conf_.voters) {
+    if (!answers(id)) silent += (silent.empty() ? "; no answer from " : ", ") + node(id);
+  }
+  return silent;
+}
+
+std::string Replica::waits_for(raft::NodeId id) const {
+  if (raft_->role() != raft::Role::kLeader || is_voter(id)) return "";
+  if (!answers(id)) return node(id) + " does not answer";
+  if (options_.with_database) {
+    const failover::RaftView view = raft_view();
+    const failover::PromotionView promotions = machine_.promotion_view(view.term);
+    std::string why =
+        controller_.learner_waits_for({view, promotions, database_, raft_->now_ticks()}, id);
+    if (!why.empty()) return why + told_lag(id);
+  }
+  const raft::NodeStatus status = raft_->status();
+  const auto progress = status.progress.find(id);
+  const raft::Index match = progress == status.progress.end() ? 0 : progress->second.match;
+  if (match >= status.hard.commit) return "its vote is being committed";
+  return node(id) + " lacks " + std::to_string(status.hard.commit - match) +
+         " entries of the Raft log";
+}
+
+// What a learner says itself while it acknowledges nothing, as after a clone.
+std::string Replica::told_lag(raft::NodeId id) const {
+  const auto stream = database_.streams.find(id);
+  const failover::WalStatus told = wal_status(id);
+  const bool silent = stream == database_.streams.end() || stream->second == 0;
+  if (!silent || told.from == 0 || told.end.lsn >= database_.end.lsn) return "";
+  return ": its WAL ends " + failover::size_text(database_.end.lsn - told.end.lsn) +
+         " behind this node's";
+}
+
+std::string Replica::change_waits_for() const {
+  if (raft_->role() != raft::Role::kLeader) return "";
+  return check_may_change_members().message();
 }
 
 Status Replica::check_majority_answers(std::vector<raft::NodeId> voters) const {
@@ -295,7 +350,9 @@ Status Replica::propose_change(raft::ConfChangeType type, const state::Member& m
   raft::ConfChange change;
   change.changes = {{type, member.id, member.incarnation}};
   if (type != raft::ConfChangeType::kRemove) change.context = state::encode_member(member);
-  return raft_->propose_conf_change(change);
+  Status s = raft_->propose_conf_change(change);
+  if (s) host_->change_reached(ChangeStep::kProposed, type);
+  return s;
 }
 
 // Without a database: the voter that answers and has the longest log.

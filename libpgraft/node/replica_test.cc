@@ -494,9 +494,32 @@ TEST_F(ReplicaTest, OneMembershipChangeAtATime) {
   nodes[1]->replica->remove_member(3, second.completion());
   process(*nodes[1]);
   EXPECT_EQ(second.status.code(), Code::kFailedPrecondition);
-  EXPECT_THAT(second.status.message(), HasSubstr("under way"));
+  EXPECT_THAT(second.status.message(), HasSubstr("under way: node 4 is being added"));
   ASSERT_TRUE(tick_until([&] { return first.times == 1; }));
   EXPECT_TRUE(first.status) << first.status.to_string();
+}
+
+TEST_F(ReplicaTest, ALeaderSaysWhatIsWaitedFor) {
+  make_cluster(3);
+  Replica& leader = *nodes[1]->replica;
+  Answer added;
+  leader.add_member(member(4), added.completion());  // which is not there
+  ASSERT_TRUE(tick_until([&] { return added.times == 1; }));
+  tick(kElectionTicks + 5);
+  EXPECT_EQ(leader.waits_for(4), "node 4 does not answer");
+  EXPECT_EQ(leader.waits_for(2), "");
+  EXPECT_EQ(leader.change_waits_for(), "");
+  EXPECT_EQ(nodes[2]->replica->waits_for(4), "") << "a follower does not know";
+
+  cut = {2, 3};
+  Answer removed;
+  leader.remove_member(4, removed.completion());
+  process(*nodes[1]);
+  EXPECT_EQ(leader.change_waits_for(),
+            "another membership change is under way: node 4 is being removed");
+  ASSERT_TRUE(tick_until([&] { return removed.times == 1; }));
+  EXPECT_EQ(removed.status.code(), Code::kTimeout);
+  EXPECT_THAT(removed.status.message(), HasSubstr("no answer from node 2, node 3"));
 }
 
 TEST_F(ReplicaTest, ARemovedMemberIsGoneEverywhereAndTheRestGoesOn) {

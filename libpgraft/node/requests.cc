@@ -116,7 +116,6 @@ void Replica::Requests::expire(std::uint64_t now) {
     settle_read(reads_.begin()->first,
                 Status(Code::kTimeout, "no leader confirmed the read in time: ask again"));
   }
-  if (membership_ && membership_->deadline <= now) settle_membership(outcome_unknown(), 0);
   if (transfer_ && transfer_->deadline <= now) settle_transfer(outcome_unknown(), 0);
 }
 

@@ -64,7 +64,7 @@ class Replica::Requests {
   void settle_transfer(const Status& status, std::uint64_t value);
 
   void finish(Completion done, Status status, std::uint64_t value = 0);
-  void expire(std::uint64_t now);
+  void expire(std::uint64_t now);   // all but the membership change
   void abandon(const Status& why);  // finishes everything
   void deliver();                   // calls what is finished
 

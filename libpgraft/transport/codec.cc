@@ -17,7 +17,7 @@ constexpr std::size_t kMaxMembersInStatus = 1024;
 // Least encoded sizes, for checking a count against the bytes that are left.
 constexpr std::size_t kMinEntryBytes = 8 + 8 + 1 + 4;
 constexpr std::size_t kMinMessageBytes = 92;
-constexpr std::size_t kMinMemberStatusBytes = 51;
+constexpr std::size_t kMinMemberStatusBytes = 104;
 constexpr std::size_t kPromotionStatusBytes = 8 + 8 + 4 + 8;
 
 // Encoder and Decoder have the same methods, so that one function per type (below) describes both
@@ -245,6 +245,7 @@ void member_status_fields(C& c, T& status) {
   c.number(status.match_index);
   c.number(status.flush_lsn);
   wal_status_fields(c, status.wal);
+  c.text(status.waits_for, kMaxTextBytes);
 }
 
 template <class C, class T>
@@ -270,6 +271,7 @@ void status_fields(C& c, T& status) {
   c.flag(status.in_recovery);
   c.flag(status.abstaining);
   c.text(status.phase, kMaxTextBytes);
+  c.text(status.change_waits_for, kMaxTextBytes);
   c.number(status.messages_processed);
   c.number(status.heartbeats_sent);
   c.number(status.elections_triggered);

@@ -39,10 +39,11 @@ inline ClusterStatus some_status() {
   s.commit_index = 3, s.applied_index = 4, s.last_index = 5;
   s.timeline = 6, s.lsn = 7, s.in_recovery = true, s.abstaining = true;
   s.phase = "waits for reports";
+  s.change_waits_for = "node 2 does not stream";
   s.messages_processed = 8, s.heartbeats_sent = 9, s.elections_triggered = 10;
   s.promoted_timeline = 11;
-  s.members = {{some_member(1), true, false, true, 12, 13, some_wal_status()},
-               {some_member(2), false, true, false, 14, 15, {}}};
+  s.members = {{some_member(1), true, false, true, 12, 13, some_wal_status(), {}},
+               {some_member(2), false, true, false, 14, 15, {}, "node 2 is 1.2 GB behind"}};
   s.promotions = {{16, 17, 18, 19}, {20, 21, 22, 23}};
   return s;
 }
@@ -122,6 +123,7 @@ inline void expect_same(const ClusterStatus& a, const ClusterStatus& b) {
   EXPECT_EQ(a.in_recovery, b.in_recovery);
   EXPECT_EQ(a.abstaining, b.abstaining);
   EXPECT_EQ(a.phase, b.phase);
+  EXPECT_EQ(a.change_waits_for, b.change_waits_for);
   EXPECT_EQ(a.messages_processed, b.messages_processed);
   EXPECT_EQ(a.heartbeats_sent, b.heartbeats_sent);
   EXPECT_EQ(a.elections_triggered, b.elections_triggered);
@@ -135,6 +137,7 @@ inline void expect_same(const ClusterStatus& a, const ClusterStatus& b) {
     EXPECT_EQ(a.members[i].match_index, b.members[i].match_index);
     EXPECT_EQ(a.members[i].flush_lsn, b.members[i].flush_lsn);
     EXPECT_EQ(a.members[i].wal, b.members[i].wal);
+    EXPECT_EQ(a.members[i].waits_for, b.members[i].waits_for);
   }
   EXPECT_EQ(a.promotions, b.promotions);
 }

@@ -62,6 +62,7 @@ struct MemberStatus {
   std::uint64_t match_index = 0;  // leader's view
   std::uint64_t flush_lsn = 0;    // leader's view: its live walsender's; 0 none
   failover::WalStatus wal;        // as it told last; from 0: not heard of
+  std::string waits_for;          // leader's view: why it has no vote yet
 };
 // A completed promotion, as the replicated state has it.
 struct PromotionStatus {
@@ -83,7 +84,8 @@ struct ClusterStatus {
   std::uint64_t lsn = 0;
   bool in_recovery = false;
   bool abstaining = false;
-  std::string phase;  // what the failover controller does or waits for
+  std::string phase;             // what the failover controller does or waits for
+  std::string change_waits_for;  // leader: why no change of the members could begin now
   std::uint64_t messages_processed = 0, heartbeats_sent = 0, elections_triggered = 0;
   std::uint32_t promoted_timeline = 0;  // of the newest completed promotion it knows
   std::vector<MemberStatus> members;

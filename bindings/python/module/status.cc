@@ -42,6 +42,7 @@ py::dict to_dict(const transport::MemberStatus& s) {
   d["answering"] = s.answering;
   d["match_index"] = s.match_index;
   d["flush_lsn"] = s.flush_lsn;
+  d["waits_for"] = s.waits_for;
   d["wal"] = s.wal.from == 0 ? py::object(py::none()) : py::object(to_dict(s.wal));
   return d;
 }
@@ -85,6 +86,7 @@ py::dict to_dict(const transport::ClusterStatus& s) {
   d["in_recovery"] = s.in_recovery;
   d["abstaining"] = s.abstaining;
   d["phase"] = s.phase;
+  d["change_waits_for"] = s.change_waits_for;
   d["messages_processed"] = s.messages_processed;
   d["heartbeats_sent"] = s.heartbeats_sent;
   d["elections_triggered"] = s.elections_triggered;

@@ -101,6 +101,7 @@ class MemberStatusDict(TypedDict):
     answering: bool
     match_index: int
     flush_lsn: int
+    waits_for: str
     wal: WalStatusDict | None
 
 class PromotionDict(TypedDict):
@@ -127,6 +128,7 @@ class ClusterStatusDict(TypedDict):
     in_recovery: bool
     abstaining: bool
     phase: str
+    change_waits_for: str
     messages_processed: int
     heartbeats_sent: int
     elections_triggered: int
