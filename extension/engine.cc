@@ -16,6 +16,7 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <exception>
@@ -26,6 +27,7 @@
 #include <string_view>
 #include <thread>
 
+#include "engine_requests.h"
 #include "libpgraft/node/member_files.h"
 #include "libpgraft/node/node.h"
 
@@ -143,6 +145,7 @@ struct PgraftEngine final : public node::DatabaseHost {
   ~PgraftEngine() override {
     if (node_ != nullptr) node_->stop();
     node_.reset();
+    for (PgraftCompletion& left : completions_) std::free(left.data);
     if (event_fd_ >= 0) ::close(event_fd_);
   }
 
@@ -250,6 +253,11 @@ struct PgraftEngine final : public node::DatabaseHost {
 
   bool accepts_writes() override { return pgraft_writes_allowed(guard_); }
 
+  void kv_changed(state::Revision revision) override {
+    pgraft_store(&guard_->kv_revision, revision);
+    if (pgraft_load(&guard_->kv_watchers) != 0) notify();
+  }
+
   void failed(const Status& status) override {
     {
       std::lock_guard lock(mutex_);
@@ -291,8 +299,9 @@ struct PgraftEngine final : public node::DatabaseHost {
   void submit(const PgraftCommand& command) {
     const std::uint64_t id = command.id;
     auto done = [this, id](const Status& status, std::uint64_t value) {
-      complete(id, status, value);
+      complete(id, status, value, {});
     };
+    if (command.type >= PGRAFT_FIRST_ENTRY_COMMAND) return submit_request(command);
     switch (command.type) {
       case PGRAFT_CMD_INIT: node_->init(done); return;
       case PGRAFT_CMD_ADD_NODE:
@@ -310,13 +319,19 @@ struct PgraftEngine final : public node::DatabaseHost {
       case PGRAFT_CMD_PAUSE:
         node_->propose(state::Pause{command.until_ms, command.address}, done);
         return;
-      case PGRAFT_CMD_READ_BARRIER:
-        node_->database_barrier([this, id](const Status& status, failover::Position position) {
-          complete(id, status, position.lsn, position.timeline);
-        });
-        return;
+      default: break;
     }
-    complete(id, {Code::kInvalidArgument, "unknown command"}, 0);
+    complete(id, {Code::kInvalidArgument, "unknown command"}, 0, {});
+  }
+
+  void submit_request(const PgraftCommand& command) {
+    auto answer = [this, id = command.id, look = command.type >= PGRAFT_FIRST_LOOK,
+                   queued = command.queued_ns](const Status& status, std::uint64_t value,
+                                               std::string_view data) {
+      if (queued != 0 && status) latencies_.add(look, (pgraft_clock_ns() - queued) / 1000);
+      complete(id, status, value, data);
+    };
+    pgraft::extension::submit_request(*node_, command, latencies_, std::move(answer));
   }
 
   bool completion(PgraftCompletion* out) {
@@ -328,16 +343,28 @@ struct PgraftEngine final : public node::DatabaseHost {
   }
 
   void complete(std::uint64_t id, const Status& status, std::uint64_t value,
-                std::uint32_t timeline = 0) {
+                std::string_view data) {
     PgraftCompletion completion{};
     completion.id = id;
     completion.value = value;
-    completion.timeline = timeline;
     set_error(&completion.error, status);
+    if (!data.empty()) {
+      completion.data = static_cast<char*>(std::malloc(data.size()));
+      if (completion.data == nullptr) {
+        set_error(&completion.error, Code::kResourceExhausted, "out of memory for the answer");
+      } else {
+        std::memcpy(completion.data, data.data(), data.size());
+        completion.size = data.size();
+      }
+    }
     {
       std::lock_guard lock(mutex_);
-      if (completions_.size() < kMaxCompletions) completions_.push_back(completion);
+      if (completions_.size() < kMaxCompletions) {
+        completions_.push_back(completion);
+        completion.data = nullptr;
+      }
     }
+    std::free(completion.data);
     notify();
   }
 
@@ -559,6 +586,7 @@ struct PgraftEngine final : public node::DatabaseHost {
   bool orders_new_ = false;
   bool rejoin_pending_ = false;
   std::deque<PgraftCompletion> completions_;
+  pgraft::extension::Latencies latencies_;
   std::string failure_;
 
   std::unique_ptr<node::Node> node_;  // last: its threads use all of the above
@@ -665,6 +693,12 @@ void pgraft_engine_submit(PgraftEngine* engine, const PgraftCommand* command) {
 
 bool pgraft_engine_completion(PgraftEngine* engine, PgraftCompletion* completion) {
   return engine->completion(completion);
+}
+
+void pgraft_engine_free(PgraftCompletion* completion) {
+  std::free(completion->data);
+  completion->data = nullptr;
+  completion->size = 0;
 }
 
 void pgraft_engine_status(PgraftEngine* engine, PgraftEngineStatus* status) {

@@ -23,6 +23,11 @@ extern "C" {
 #define PGRAFT_MESSAGE_SIZE 512
 #define PGRAFT_WAITS_FOR_SIZE 256
 #define PGRAFT_HISTORY_MAX 1024    /* lines of a timeline history */
+#define PGRAFT_MAX_KEY_BYTES 1024  /* state::kMaxKeyBytes */
+#define PGRAFT_MAX_VALUE_BYTES (1 << 20) /* state::kMaxValueBytes; of an appended text too */
+#define PGRAFT_MAX_KV_BYTES (32 << 20)   /* state::kMaxKvBytes */
+#define PGRAFT_MESSAGE_TYPES 14    /* node::kMessageTypes */
+#define PGRAFT_KEPT_LEADER_CHANGES 64 /* state::kKeptLeaderChanges */
 
 /* Same values as pgraft::Code (libpgraft/base/status.h). */
 typedef enum PgraftCode
@@ -149,8 +154,27 @@ typedef enum PgraftCommandType
 	PGRAFT_CMD_CHECK_TRANSFER,     /* node_id: whether it would be begun; value: the node that was chosen */
 	PGRAFT_CMD_CANCEL_TRANSFER,
 	PGRAFT_CMD_PAUSE,              /* until_ms, address: who asks */
-	PGRAFT_CMD_READ_BARRIER        /* value and timeline: where the acknowledged WAL ends */
+
+	/* entries of the log, proposed through any node; texts as said, value: the index, 0: no effect */
+	PGRAFT_CMD_KV_PUT = 32,        /* key, value; number: time to live in ms, 0: none */
+	PGRAFT_CMD_KV_DELETE,          /* key */
+	PGRAFT_CMD_KV_COMPARE_AND_SET, /* key, value, expected value (with PGRAFT_BY_VALUE) or revision (0: no such key); number as above */
+	PGRAFT_CMD_LOG_APPEND,         /* data */
+
+	/* those that only look; the answer comes as data */
+	PGRAFT_CMD_KV_GET = 64,        /* key; one PgraftRow: revision, created at, time to live, milliseconds left + 1 (0: not known); key, value; none: no such key */
+	PGRAFT_CMD_KV_LIST,            /* prefix, after; number: at most; rows: key */
+	PGRAFT_CMD_KV_CHANGES,         /* prefix; revision: after, number: at most; rows: revision, kind (KvChange::Kind); key, value. value: changes up to there were looked at */
+	PGRAFT_CMD_LOG_ENTRY,          /* number: index; one row: index, term, request, proposer, bytes; kind, text for people */
+	PGRAFT_CMD_READ_BARRIER,       /* one row: LSN at which the acknowledged WAL ends, its timeline */
+	PGRAFT_CMD_METRICS             /* PgraftMetrics */
 } PgraftCommandType;
+
+#define PGRAFT_FIRST_ENTRY_COMMAND PGRAFT_CMD_KV_PUT
+#define PGRAFT_FIRST_LOOK PGRAFT_CMD_KV_GET
+
+#define PGRAFT_STALE 0x01          /* of this node as it is, without asking the leader */
+#define PGRAFT_BY_VALUE 0x02
 
 typedef struct PgraftCommand
 {
@@ -163,6 +187,12 @@ typedef struct PgraftCommand
 	int limit_ms;
 	bool end_writers;
 	uint64_t until_ms;             /* since 1970; 0: not paused */
+	uint64_t queued_ns;            /* pgraft_clock_ns() when it was given; 0: not measured */
+	uint64_t number;
+	uint64_t revision;
+	uint32_t flags;
+	uint32_t sizes[3];             /* of the texts, which follow each other in `data` */
+	const char *data;              /* copied by pgraft_engine_submit(); NULL when there are none */
 } PgraftCommand;
 
 typedef struct PgraftCompletion
@@ -170,8 +200,63 @@ typedef struct PgraftCompletion
 	uint64_t id;
 	PgraftError error;             /* PGRAFT_OK: done */
 	uint64_t value;
-	uint32_t timeline;             /* of an LSN in `value` */
+	char *data;                    /* NULL: none; given back by pgraft_engine_free() */
+	size_t size;
 } PgraftCompletion;
+
+/* What an answer consists of: rows, each followed by its two texts; nothing is aligned. */
+typedef struct PgraftRow
+{
+	uint64_t numbers[5];
+	uint32_t sizes[2];
+} PgraftRow;
+
+/* node::Metrics */
+typedef struct PgraftLatency
+{
+	uint64_t count, mean, p50, p90, p99, max; /* microseconds */
+} PgraftLatency;
+
+typedef struct PgraftPeerMetrics
+{
+	uint64_t id;
+	bool tracked;                  /* this node leads; the next five mean something */
+	char state[16];                /* "probe", "replicate", "snapshot" */
+	uint64_t match_index;
+	uint64_t next_index;
+	uint64_t idle_ms;
+	bool connected;
+	uint64_t messages_sent, bytes_sent, messages_dropped;
+	uint64_t snapshot_bytes_sent, snapshot_bytes_total;
+	uint64_t sent[PGRAFT_MESSAGE_TYPES];
+	uint64_t received[PGRAFT_MESSAGE_TYPES];
+} PgraftPeerMetrics;
+
+typedef struct PgraftLeaderChange
+{
+	uint64_t term, node, previous, at_ms;
+	uint32_t timeline, election_ms, agreement_ms, promotion_ms, opening_ms;
+} PgraftLeaderChange;
+
+typedef struct PgraftMetrics
+{
+	uint64_t first_index, last_index, commit_index, applied_index, snapshot_index, log_appends;
+	uint64_t kv_keys, kv_bytes, kv_with_ttl, kv_revision, kv_changes_kept_after;
+	uint64_t kv_puts, kv_deletes, kv_expirations, kv_conflicts, kv_refused;
+	PgraftLatency disk_write;
+	uint64_t disk_entries, disk_syncs;
+	PgraftLatency tick_delay;
+	PgraftLatency entries;         /* commands that are entries of the log, from the call to the answer */
+	PgraftLatency looks;           /* commands that only look */
+	uint64_t lease_ms, queued, resident_bytes;
+	uint64_t messages_processed, heartbeats_sent, elections_triggered;
+	int peers_count;
+	PgraftPeerMetrics peers[PGRAFT_MAX_MEMBERS];
+	int leader_changes_count;      /* newest last */
+	PgraftLeaderChange leader_changes[PGRAFT_KEPT_LEADER_CHANGES];
+} PgraftMetrics;
+
+const char *pgraft_message_type_name(int type); /* below PGRAFT_MESSAGE_TYPES */
 
 typedef struct PgraftMemberStatus
 {
@@ -254,6 +339,7 @@ bool pgraft_engine_lift_fence(PgraftEngine *engine, uint64_t term);
 void pgraft_engine_observe(PgraftEngine *engine, const PgraftDatabaseView *view);
 void pgraft_engine_submit(PgraftEngine *engine, const PgraftCommand *command);
 bool pgraft_engine_completion(PgraftEngine *engine, PgraftCompletion *completion);
+void pgraft_engine_free(PgraftCompletion *completion);
 void pgraft_engine_status(PgraftEngine *engine, PgraftEngineStatus *status);
 
 /* --- in the postmaster, before the startup process exists; file I/O only, no thread ---------------------------------------- */

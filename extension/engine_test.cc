@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace {
 
@@ -107,6 +108,45 @@ class EngineTest : public ::testing::Test {
     return completion;
   }
 
+  // A command with texts; the answer's rows come as numbers and texts.
+  struct Row {
+    PgraftRow fixed{};
+    std::string first, second;
+  };
+  PgraftCompletion ask(PgraftCommand command, const std::vector<std::string>& texts,
+                       std::vector<Row>* rows = nullptr) {
+    std::string data;
+    for (std::size_t i = 0; i < texts.size(); i++) {
+      command.sizes[i] = static_cast<std::uint32_t>(texts[i].size());
+      data += texts[i];
+    }
+    command.data = data.data();
+    command.id = ++last_id_;
+    command.queued_ns = pgraft_clock_ns();
+    pgraft_engine_submit(engine_, &command);
+    data.assign(data.size(), '#');  // the engine has its own copy
+    PgraftCompletion completion{};
+    EXPECT_TRUE(work_until([&] { return pgraft_engine_completion(engine_, &completion); }));
+    EXPECT_EQ(completion.id, command.id);
+    for (std::size_t next = 0; rows != nullptr && next < completion.size;) {
+      Row row;
+      std::memcpy(&row.fixed, completion.data + next, sizeof(row.fixed));
+      next += sizeof(row.fixed);
+      row.first.assign(completion.data + next, row.fixed.sizes[0]);
+      row.second.assign(completion.data + next + row.fixed.sizes[0], row.fixed.sizes[1]);
+      next += row.fixed.sizes[0] + row.fixed.sizes[1];
+      rows->push_back(row);
+    }
+    if (rows != nullptr) pgraft_engine_free(&completion);
+    return completion;
+  }
+  static PgraftCommand command_of(PgraftCommandType type, std::uint64_t number = 0) {
+    PgraftCommand command{};
+    command.type = type;
+    command.number = number;
+    return command;
+  }
+
   PgraftCode boot(std::uint64_t node_id, std::uint64_t system = kSystem) {
     return pgraft_boot_check(data_dir_.c_str(), pgdata_.c_str(), node_id, "test", system, &boot_,
                              &error_);
@@ -159,12 +199,16 @@ TEST_F(EngineTest, AReadBarrierSaysWhereTheAcknowledgedWalEnds) {
   start();
   ASSERT_EQ(run(PGRAFT_CMD_INIT).error.code, PGRAFT_OK);
   ASSERT_TRUE(work_until([&] { return pgraft_writes_allowed(&guard_); }));
-  const PgraftCompletion before = run(PGRAFT_CMD_READ_BARRIER);
+  std::vector<Row> rows;
+  const PgraftCompletion before = ask(command_of(PGRAFT_CMD_READ_BARRIER), {}, &rows);
   EXPECT_EQ(before.error.code, PGRAFT_OK) << before.error.message;
-  EXPECT_EQ(before.timeline, 1u);
-  EXPECT_EQ(before.value, 5000u);  // where the WAL ended when the quorum came into force
   pgraft_store(&acknowledged_, 6000);
-  EXPECT_EQ(run(PGRAFT_CMD_READ_BARRIER).value, 6000u);
+  ask(command_of(PGRAFT_CMD_READ_BARRIER), {}, &rows);
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[0].fixed.numbers[0],
+            5000u);  // where the WAL ended when the quorum came into force
+  EXPECT_EQ(rows[0].fixed.numbers[1], 1u);
+  EXPECT_EQ(rows[1].fixed.numbers[0], 6000u);
 }
 
 // rule 2
@@ -230,6 +274,77 @@ TEST(Guard, AFollowerIsInContactWhileItsGateIsOpenAndItsLeaderIsHeard) {
   guard = {};
   guard.standalone = 1;
   EXPECT_TRUE(pgraft_in_contact(&guard));
+}
+
+TEST_F(EngineTest, KeysGoThroughTheBoundaryUnchanged) {
+  start();
+  ASSERT_EQ(run(PGRAFT_CMD_INIT).error.code, PGRAFT_OK);
+  const std::string value("\0\xff text", 7);
+  const PgraftCompletion put = ask(command_of(PGRAFT_CMD_KV_PUT, 60000), {"key", value});
+  ASSERT_EQ(put.error.code, PGRAFT_OK) << put.error.message;
+  EXPECT_EQ(pgraft_load(&guard_.kv_revision), put.value);
+
+  std::vector<Row> rows;
+  ASSERT_EQ(ask(command_of(PGRAFT_CMD_KV_GET), {"key"}, &rows).error.code, PGRAFT_OK);
+  ASSERT_EQ(rows.size(), 1u);
+  EXPECT_EQ(rows[0].first, "key");
+  EXPECT_EQ(rows[0].second, value);
+  EXPECT_EQ(rows[0].fixed.numbers[0], put.value);
+  EXPECT_EQ(rows[0].fixed.numbers[2], 60000u);
+  // A leader knows how long it lives, from its next tick on.
+  EXPECT_TRUE(work_until([&] {
+    std::vector<Row> again;
+    ask(command_of(PGRAFT_CMD_KV_GET), {"key"}, &again);
+    return again.size() == 1 && again[0].fixed.numbers[3] > 1;
+  }));
+
+  PgraftCommand compare = command_of(PGRAFT_CMD_KV_COMPARE_AND_SET);
+  compare.flags = PGRAFT_BY_VALUE;
+  EXPECT_EQ(ask(compare, {"key", "new", "else"}).value, 0u);
+  EXPECT_GT(ask(compare, {"key", "new", value}).value, put.value);
+
+  rows.clear();
+  PgraftCommand changes = command_of(PGRAFT_CMD_KV_CHANGES, 100);
+  changes.revision = put.value;
+  ask(changes, {"k"}, &rows);
+  ASSERT_EQ(rows.size(), 1u);
+  EXPECT_EQ(rows[0].second, "new");
+  rows.clear();
+  ask(command_of(PGRAFT_CMD_KV_LIST, 10), {"", ""}, &rows);
+  ASSERT_EQ(rows.size(), 1u);
+  EXPECT_EQ(rows[0].first, "key");
+  EXPECT_EQ(ask(command_of(PGRAFT_CMD_KV_PUT), {"", "v"}).error.code, PGRAFT_INVALID_ARGUMENT);
+}
+
+TEST_F(EngineTest, EntriesAndMeasurementsAreShown) {
+  start();
+  ASSERT_EQ(run(PGRAFT_CMD_INIT).error.code, PGRAFT_OK);
+  const PgraftCompletion append = ask(command_of(PGRAFT_CMD_LOG_APPEND), {"line"});
+  ASSERT_EQ(append.error.code, PGRAFT_OK);
+  std::vector<Row> rows;
+  ask(command_of(PGRAFT_CMD_LOG_ENTRY, append.value), {}, &rows);
+  ASSERT_EQ(rows.size(), 1u);
+  EXPECT_EQ(rows[0].first, "log_append");
+  EXPECT_EQ(rows[0].second, "line");
+  EXPECT_EQ(ask(command_of(PGRAFT_CMD_LOG_ENTRY, append.value + 1000), {}).error.code,
+            PGRAFT_NOT_FOUND);
+
+  // What a leader tells of its becoming one is an entry like others.
+  ASSERT_TRUE(work_until([&] { return pgraft_writes_allowed(&guard_); }));
+  const auto metrics = std::make_unique<PgraftMetrics>();
+  ASSERT_TRUE(work_until([&] {
+    PgraftCompletion completion = ask(command_of(PGRAFT_CMD_METRICS), {});
+    if (completion.size != sizeof(PgraftMetrics)) return false;
+    std::memcpy(metrics.get(), completion.data, sizeof(PgraftMetrics));
+    pgraft_engine_free(&completion);
+    return metrics->leader_changes_count == 1;
+  }));
+  EXPECT_EQ(metrics->leader_changes[0].node, 1u);
+  EXPECT_EQ(metrics->log_appends, 1u);
+  EXPECT_EQ(metrics->entries.count, 1u);
+  EXPECT_GT(metrics->disk_write.count, 0u);
+  EXPECT_GT(metrics->resident_bytes, 0u);
+  EXPECT_EQ(metrics->peers_count, 1);
 }
 
 // rule 10

@@ -1,8 +1,7 @@
 /*
- * functions.c: the SQL functions.
+ * functions.c: the SQL functions of the members and their state; those of keys are in kv.c, those of the log in log.c, of commands and measurements in activity.c.
  *
- * Those that show something read shared memory. Those that change something queue a command for the worker and sleep until it has ended; they write nothing
- * themselves, so neither the write fence nor the commit quorum concerns them. They return when the change is committed, or raise an error that says what to do.
+ * Those that show something read shared memory. Those that change something give the worker a command (calls.c).
  */
 #include "pgraft.h"
 
@@ -24,6 +23,8 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
+#include "sql.h"
+
 PG_FUNCTION_INFO_V1(pgraft_init);
 PG_FUNCTION_INFO_V1(pgraft_add_node);
 PG_FUNCTION_INFO_V1(pgraft_add_node_server);
@@ -36,39 +37,11 @@ PG_FUNCTION_INFO_V1(pgraft_read_barrier);
 PG_FUNCTION_INFO_V1(pgraft_get_leader);
 PG_FUNCTION_INFO_V1(pgraft_get_term);
 PG_FUNCTION_INFO_V1(pgraft_get_worker_state);
-PG_FUNCTION_INFO_V1(pgraft_get_queue_status);
 PG_FUNCTION_INFO_V1(pgraft_get_version);
 
 #define PROBE_APPLICATION "pgraft_add_node"
 
 /* ---- preconditions ---- */
-
-static void
-require_loaded(void)
-{
-	if (pgraft_shared == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("pgraft must be loaded via shared_preload_libraries"),
-				 errhint("Add \"shared_preload_libraries = 'pgraft'\" to postgresql.conf and restart the server.")));
-}
-
-static void
-require_node_id(void)
-{
-	pgraft_require_node_id();
-}
-
-void
-pgraft_require_node_id(void)
-{
-	require_loaded();
-	if (pgraft_node_id == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("pgraft.node_id is not set"),
-				 errhint("Set pgraft.node_id in postgresql.conf to a number that no other node of the cluster has, and restart the server.")));
-}
 
 /* What shared memory holds of the cluster, copied in one piece. */
 static PgraftEngineStatus *
@@ -141,196 +114,13 @@ check_port(long port)
 
 /* ---- commands ---- */
 
-static int
-sqlstate_of(PgraftCode code)
-{
-	switch (code)
-	{
-		case PGRAFT_INVALID_ARGUMENT:
-			return ERRCODE_INVALID_PARAMETER_VALUE;
-		case PGRAFT_NO_QUORUM:
-			return ERRCODE_CANNOT_CONNECT_NOW;
-		case PGRAFT_UNAVAILABLE:
-			return ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION;
-		case PGRAFT_TIMEOUT:
-			return ERRCODE_T_R_STATEMENT_COMPLETION_UNKNOWN;
-		case PGRAFT_NOT_FOUND:
-			return ERRCODE_UNDEFINED_OBJECT;
-		case PGRAFT_ALREADY_EXISTS:
-			return ERRCODE_DUPLICATE_OBJECT;
-		case PGRAFT_RESOURCE_EXHAUSTED:
-			return ERRCODE_INSUFFICIENT_RESOURCES;
-		case PGRAFT_CORRUPTION:
-			return ERRCODE_DATA_CORRUPTED;
-		case PGRAFT_IO:
-			return ERRCODE_IO_ERROR;
-		case PGRAFT_ABORTED:
-			return ERRCODE_QUERY_CANCELED;
-		case PGRAFT_NO_SPACE:
-			return ERRCODE_DISK_FULL;
-		case PGRAFT_OK:
-		case PGRAFT_NOT_LEADER:
-		case PGRAFT_FAILED_PRECONDITION:
-		case PGRAFT_MISMATCH:
-			break;
-	}
-	return ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
-}
-
-static char *
-hint_of(PgraftCode code)
-{
-	switch (code)
-	{
-		case PGRAFT_NOT_LEADER:
-			return psprintf("%s Changes of the cluster are made on the leader.", pgraft_leader_hint());
-		case PGRAFT_NO_QUORUM:
-			return "Start the members that are down, or repair the network between them.";
-		case PGRAFT_TIMEOUT:
-			return "The change may still be made. Look at pgraft_get_nodes() before trying again.";
-		default:
-			return NULL;
-	}
-}
-
-static void
-report_failure(const PgraftError *error)
-{
-	char	   *hint = hint_of(error->code);
-
-	ereport(ERROR,
-			(errcode(sqlstate_of(error->code)),
-			 errmsg("%s", error->message[0] != '\0' ? error->message : "the command failed"),
-			 hint ? errhint("%s", hint) : 0));
-}
-
-/* Without a worker nobody would take the command; why there is none is more use than a timeout. */
-static void
-require_worker(void)
-{
-	PgraftWorkerState state;
-	PgraftError error;
-
-	LWLockAcquire(pgraft_shared->lock, LW_SHARED);
-	state = pgraft_shared->worker_state;
-	error = pgraft_shared->worker_error;
-	LWLockRelease(pgraft_shared->lock);
-	if (state == PGRAFT_WORKER_ERROR)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the pgraft worker is not running: %s", error.message),
-				 errhint("Remove the cause; the worker tries again by itself every few seconds.")));
-}
-
-static TimestampTz
-command_deadline(void)
-{
-	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pgraft_command_timeout);
-}
-
-/* Sleeps on `changed` (prepared by the caller). False: the deadline has passed. */
-static bool
-sleep_until_change(TimestampTz deadline)
-{
-	long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
-
-	if (left <= 0)
-		return false;
-	/* A second at most at a time: the lease of a leader begins without a broadcast. */
-	ConditionVariableTimedSleep(&pgraft_shared->changed, Min(left, 1000), PG_WAIT_EXTENSION);
-	return true;
-}
-
-static void
-report_timeout(uint64 id)
-{
-	if (pgraft_command_withdraw(id))
-		ereport(ERROR,
-				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg("the pgraft worker did not begin the command within %d ms", pgraft_command_timeout),
-				 errdetail("The command has been withdrawn, nothing was changed."),
-				 errhint("See pgraft_get_worker_state().")));
-	ereport(ERROR,
-			(errcode(ERRCODE_T_R_STATEMENT_COMPLETION_UNKNOWN),
-			 errmsg("the change was not confirmed within %d ms, its outcome is unknown", pgraft_command_timeout),
-			 errhint("The change may still be made. Look at pgraft_get_nodes() before trying again.")));
-}
-
-static void
-wait_for_command(uint64 id, TimestampTz deadline, PgraftCommandStatus *result)
-{
-	ConditionVariablePrepareToSleep(&pgraft_shared->changed);
-	for (;;)
-	{
-		if (!pgraft_command_state(id, result))
-			elog(ERROR, "state of pgraft command " UINT64_FORMAT " is gone", id);
-		if (result->state == PGRAFT_COMMAND_COMPLETED || result->state == PGRAFT_COMMAND_FAILED)
-			break;
-		if (!sleep_until_change(deadline))
-			report_timeout(id);
-	}
-	ConditionVariableCancelSleep();
-}
-
-/* A session that is terminated passes no PG_CATCH(). */
-static void
-withdraw_at_exit(int code, Datum id)
-{
-	(void) pgraft_command_withdraw((uint64) DatumGetInt64(id));
-}
-
-/* A switchover that has been begun is given up, if that is still possible. */
-static void
-withdraw_switchover(void)
-{
-	PgraftCommand command;
-
-	memset(&command, 0, sizeof(command));
-	command.type = PGRAFT_CMD_CANCEL_TRANSFER;
-	(void) pgraft_command_queue(&command);
-}
-
-/* Queues a command and waits for its end. A session that is cancelled or terminated takes back what has not been begun. */
-static void
-await_command(const PgraftCommand *command, TimestampTz deadline, PgraftCommandStatus *result)
-{
-	uint64		id;
-
-	require_worker();
-	id = pgraft_command_queue(command);
-	PG_TRY();
-	{
-		PG_ENSURE_ERROR_CLEANUP(withdraw_at_exit, Int64GetDatum((int64) id));
-		wait_for_command(id, deadline, result);
-		PG_END_ENSURE_ERROR_CLEANUP(withdraw_at_exit, Int64GetDatum((int64) id));
-	}
-	PG_CATCH();
-	{
-		ConditionVariableCancelSleep();
-		if (!pgraft_command_withdraw(id) && geterrcode() == ERRCODE_QUERY_CANCELED &&
-			command->type != PGRAFT_CMD_READ_BARRIER &&
-			pgraft_command_state(id, result) && result->state == PGRAFT_COMMAND_PROCESSING)
-		{
-			if (command->type == PGRAFT_CMD_TRANSFER)
-				withdraw_switchover();
-			ereport(WARNING,
-					(errmsg("the change had been begun, its outcome is unknown"),
-					 errhint("Look at pgraft_get_nodes() before trying again.")));
-		}
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-}
-
 uint64
 pgraft_run_command(const PgraftCommand *command, TimestampTz deadline)
 {
-	PgraftCommandStatus result;
+	PgraftAnswer answer;
 
-	await_command(command, deadline, &result);
-	if (result.state == PGRAFT_COMMAND_FAILED)
-		report_failure(&result.error);
-	return result.value;
+	pgraft_call(command, deadline, &answer);
+	return answer.value;
 }
 
 /* A change of the membership. */
@@ -339,12 +129,11 @@ run_command(PgraftCommandType type, uint64 node_id, const char *address, int por
 {
 	PgraftCommand command;
 
-	memset(&command, 0, sizeof(command));
-	command.type = type;
+	pgraft_new_command(&command, type);
 	command.node_id = node_id;
 	command.port = port;
-	if (address != NULL)		/* its length has been checked */
-		strlcpy(command.address, address, PGRAFT_ADDRESS_SIZE);
+	if (address != NULL)
+		strlcpy(command.address, address, PGRAFT_ADDRESS_SIZE);	/* its length has been checked */
 	(void) pgraft_run_command(&command, deadline);
 }
 
@@ -378,7 +167,7 @@ refuse_unsuitable_server(void)
 Datum
 pgraft_init(PG_FUNCTION_ARGS)
 {
-	TimestampTz deadline = command_deadline();
+	TimestampTz deadline = pgraft_command_deadline();
 
 	require_node_id();
 	refuse_unsuitable_server();
@@ -387,7 +176,7 @@ pgraft_init(PG_FUNCTION_ARGS)
 	ConditionVariablePrepareToSleep(&pgraft_shared->changed);
 	while (!is_writable_leader())
 	{
-		if (!sleep_until_change(deadline))
+		if (!pgraft_sleep_until_change(deadline))
 		{
 			PgraftEngineStatus *status = copy_status();
 
@@ -416,7 +205,7 @@ pgraft_add_node(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("port must not be null")));
 	port = PG_GETARG_INT32(2);
 	check_port(port);
-	run_command(PGRAFT_CMD_ADD_NODE, (uint64) id, address, port, command_deadline());
+	run_command(PGRAFT_CMD_ADD_NODE, (uint64) id, address, port, pgraft_command_deadline());
 	PG_RETURN_VOID();
 }
 
@@ -513,7 +302,7 @@ connect_to_server(const char *server, const char *host, int port)
 Datum
 pgraft_add_node_server(PG_FUNCTION_ARGS)
 {
-	TimestampTz deadline = command_deadline();
+	TimestampTz deadline = pgraft_command_deadline();
 	int			port;
 	char	   *host;
 	char	   *server;
@@ -525,7 +314,7 @@ pgraft_add_node_server(PG_FUNCTION_ARGS)
 	require_node_id();
 	host = split_server_address(fcinfo, &port);
 	server = psprintf("%s:%d", host, port);
-	require_worker();
+	pgraft_require_worker();
 
 	connection = connect_to_server(server, host, port);
 	PG_TRY();
@@ -560,21 +349,11 @@ pgraft_remove_node(PG_FUNCTION_ARGS)
 	int32		id = node_id_argument(fcinfo, 0);
 
 	require_node_id();
-	run_command(PGRAFT_CMD_REMOVE_NODE, (uint64) id, NULL, 0, command_deadline());
+	run_command(PGRAFT_CMD_REMOVE_NODE, (uint64) id, NULL, 0, pgraft_command_deadline());
 	PG_RETURN_VOID();
 }
 
 /* ---- status ---- */
-
-static Datum
-row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
-{
-	TupleDesc	desc;
-
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
-}
 
 Datum
 pgraft_get_cluster_status(PG_FUNCTION_ARGS)
@@ -704,32 +483,36 @@ holds_wal(uint32 timeline, XLogRecPtr lsn)
 Datum
 pgraft_read_barrier(PG_FUNCTION_ARGS)
 {
-	TimestampTz deadline = command_deadline();
+	TimestampTz deadline = pgraft_command_deadline();
 	PgraftCommand command;
-	PgraftCommandStatus result;
+	PgraftAnswer answer;
+	PgraftRow	row;
+	const char *first;
+	const char *second;
+	Size		next = 0;
+	uint32		timeline;
+	XLogRecPtr	lsn;
 	long		pause_ms = 1;
 
-	memset(&command, 0, sizeof(command));
-	command.type = PGRAFT_CMD_READ_BARRIER;
-	pgraft_require_node_id();
+	require_node_id();
 	if (pgraft_load(&pgraft_shared->guard.standalone))
 		PG_RETURN_VOID();
-	await_command(&command, deadline, &result);
-	if (result.state == PGRAFT_COMMAND_FAILED)
-		ereport(ERROR,
-				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
-				 errmsg("%s", result.error.message),
-				 errhint("%s", pgraft_leader_hint())));
+	pgraft_new_command(&command, PGRAFT_CMD_READ_BARRIER);
+	pgraft_call(&command, deadline, &answer);
+	if (!pgraft_next_row(&answer, &next, &row, &first, &second))
+		elog(ERROR, "the pgraft worker did not say where the acknowledged WAL ends");
+	lsn = (XLogRecPtr) row.numbers[0];
+	timeline = (uint32) row.numbers[1];
 
-	while (!holds_wal(result.timeline, (XLogRecPtr) result.value))
+	while (!holds_wal(timeline, lsn))
 	{
 		if (TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline) <= 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_CANNOT_CONNECT_NOW),
 					 errmsg("this server has not replayed what was acknowledged within %d ms", pgraft_command_timeout),
-					 errdetail("What was acknowledged ends at %X/%X on timeline %u.", LSN_FORMAT_ARGS((XLogRecPtr) result.value), result.timeline),
+					 errdetail("What was acknowledged ends at %X/%X on timeline %u.", LSN_FORMAT_ARGS(lsn), timeline),
 					 errhint("%s", pgraft_leader_hint())));
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pause_ms, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pause_ms, pgraft_wait_event(PGRAFT_WAIT_COMMAND));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		pause_ms = Min(pause_ms * 2, 64);
@@ -789,76 +572,6 @@ pgraft_get_worker_state(PG_FUNCTION_ARGS)
 	values[n] = CStringGetTextDatum(error.message);
 	nulls[n++] = error.message[0] == '\0';
 	return row(fcinfo, values, nulls);
-}
-
-static const char *
-command_name(PgraftCommandType type)
-{
-	switch (type)
-	{
-		case PGRAFT_CMD_INIT:
-			return "INIT";
-		case PGRAFT_CMD_ADD_NODE:
-			return "ADD_NODE";
-		case PGRAFT_CMD_REMOVE_NODE:
-			return "REMOVE_NODE";
-		case PGRAFT_CMD_TRANSFER:
-			return "TRANSFER_LEADERSHIP";
-		case PGRAFT_CMD_CHECK_TRANSFER:
-			return "CHECK_TRANSFER";
-		case PGRAFT_CMD_CANCEL_TRANSFER:
-			return "CANCEL_TRANSFER";
-		case PGRAFT_CMD_PAUSE:
-			return "PAUSE";
-		case PGRAFT_CMD_READ_BARRIER:
-			return "READ_BARRIER";
-	}
-	return "UNKNOWN";
-}
-
-static const char *
-command_state_name(PgraftCommandState state)
-{
-	static const char *const names[] = {"PENDING", "PROCESSING", "COMPLETED", "FAILED"};
-
-	return names[state];
-}
-
-/* The newest PGRAFT_STATUS_SIZE commands, oldest first. */
-Datum
-pgraft_get_queue_status(PG_FUNCTION_ARGS)
-{
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	PgraftCommandStatus *statuses = palloc(sizeof(pgraft_shared->statuses));
-	uint64		next;
-
-	require_loaded();
-	LWLockAcquire(pgraft_shared->lock, LW_SHARED);
-	memcpy(statuses, pgraft_shared->statuses, sizeof(pgraft_shared->statuses));
-	next = pgraft_shared->next_command_id;
-	LWLockRelease(pgraft_shared->lock);
-
-	InitMaterializedSRF(fcinfo, 0);
-	for (uint64 id = next > PGRAFT_STATUS_SIZE ? next - PGRAFT_STATUS_SIZE : 1; id < next; id++)
-	{
-		const PgraftCommandStatus *status = &statuses[id % PGRAFT_STATUS_SIZE];
-		Datum		values[6];
-		bool		nulls[6] = {0};
-		int			n = 0;
-
-		if (status->id != id)
-			continue;
-		values[n++] = Int64GetDatum((int64) id);
-		values[n++] = CStringGetTextDatum(command_name(status->type));
-		values[n++] = CStringGetTextDatum(command_state_name(status->state));
-		values[n] = CStringGetTextDatum(status->error.message);
-		nulls[n++] = status->error.message[0] == '\0';
-		values[n++] = TimestampTzGetDatum(status->queued_at);
-		values[n] = TimestampTzGetDatum(status->completed_at);
-		nulls[n++] = status->completed_at == 0;
-		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-	}
-	return (Datum) 0;
 }
 
 Datum

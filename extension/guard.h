@@ -71,6 +71,10 @@ typedef struct PgraftGuard
 	uint64_t quorum_k;
 
 	uint64_t drain;          /* PGRAFT_DRAIN_...: a planned switchover (drain.c); written by the worker */
+	/* for those that watch keys: newest revision of the key-value store here, and how many wait for a newer one */
+	uint64_t kv_revision;
+	uint64_t kv_watchers;
+
 	uint64_t leader_id;      /* for hints in messages; 0 unknown */
 	uint64_t worker_tick_ns; /* last sign of life of the worker's main thread (rule 11) */
 	uint64_t stop_at;        /* PgraftStopPoint: there the worker's process stops (SIGSTOP), once */

@@ -14,6 +14,7 @@
 #include "storage/lwlock.h"
 #include "storage/s_lock.h"
 #include "storage/spin.h"
+#include "utils/dsa.h"
 
 #include "engine.h"
 #include "guard.h"
@@ -117,8 +118,8 @@ typedef struct PgraftQuorumShared		/* atomic words, stamped by the assign hook i
 #define PGRAFT_PARITY_SETTINGS 5
 
 /* ---- commands and status (shmem.c) ---- */
-#define PGRAFT_QUEUE_SIZE 64
-#define PGRAFT_STATUS_SIZE 256
+#define PGRAFT_COMMAND_SLOTS 256		/* commands whose callers wait, at once */
+#define PGRAFT_COMMANDS_KEPT 256		/* that have ended, of either kind */
 
 typedef enum PgraftWorkerState
 {
@@ -138,15 +139,9 @@ typedef enum PgraftCommandState
 	PGRAFT_COMMAND_FAILED
 } PgraftCommandState;
 
-typedef struct PgraftQueued
-{
-	PgraftCommand command;
-	TimestampTz queued_at;
-} PgraftQueued;
-
 typedef struct PgraftCommandStatus
 {
-	uint64		id;						/* 0: free */
+	uint64		id;						/* 0: none */
 	PgraftCommandType type;
 	PgraftCommandState state;
 	TimestampTz queued_at;
@@ -156,11 +151,29 @@ typedef struct PgraftCommandStatus
 	TimestampTz completed_at;
 } PgraftCommandStatus;
 
+/* One command from the call to the answer. */
+typedef struct PgraftCommandSlot
+{
+	PgraftCommandStatus status;			/* id 0: the slot is free */
+	PgraftCommand command;				/* but for `data` */
+	dsa_pointer texts;					/* of the command; given back by the worker */
+	dsa_pointer answer;					/* given back by who takes it */
+	size_t		answer_size;
+	struct Latch *waiter;				/* of the caller; NULL: it does not wait any more */
+} PgraftCommandSlot;
+
+/* The newest that have ended, a circle. */
+typedef struct PgraftCommandsKept
+{
+	uint64		next;
+	PgraftCommandStatus ended[PGRAFT_COMMANDS_KEPT];
+} PgraftCommandsKept;
+
 typedef struct PgraftShared
 {
 	PgraftGuard guard;
 	LWLock	   *lock;					/* everything below that names no lock of its own */
-	ConditionVariable changed;			/* a command has ended, or the status has changed */
+	ConditionVariable changed;			/* the status has changed */
 
 	PgraftWorkerState worker_state;
 	pid_t		worker_pid;
@@ -170,9 +183,12 @@ typedef struct PgraftShared
 
 	uint64		next_command_id;
 	uint64		queue_head;				/* next to take */
-	uint64		queue_tail;				/* next free; at most PGRAFT_QUEUE_SIZE ahead of head */
-	PgraftQueued queue[PGRAFT_QUEUE_SIZE];
-	PgraftCommandStatus statuses[PGRAFT_STATUS_SIZE];	/* ring by id */
+	uint64		queue_tail;				/* next free; never more than the slots ahead of head */
+	int			queue[PGRAFT_COMMAND_SLOTS];	/* slots that wait for the worker, a circle */
+	PgraftCommandSlot slots[PGRAFT_COMMAND_SLOTS];
+	PgraftCommandsKept recent;			/* changes, whoever heard of their end */
+	PgraftCommandsKept unanswered;		/* changes whose caller had left, or could not be told what came of it */
+	ConditionVariable kv_changed;		/* guard.kv_revision has grown, for those that watch */
 
 	PgraftEngineStatus status;			/* newest, written by the worker */
 	PgraftDatabaseView view;			/* newest, written by the worker */
@@ -190,15 +206,30 @@ extern PgraftShared *pgraft_shared;		/* NULL unless loaded by shared_preload_lib
 extern void pgraft_shmem_init(void);	/* from _PG_init: hooks that request and set up the memory */
 extern void pgraft_wake_worker(void);	/* any process, also a signal-unsafe place; no-op without a worker */
 
-/* commands: queued by backends, taken and finished by the worker (shmem.c) */
-extern uint64 pgraft_command_enqueue(PgraftCommandType type, uint64 node_id, const char *address, int port);
-extern uint64 pgraft_command_queue(const PgraftCommand *command);	/* its id is chosen here */
-extern bool pgraft_command_state(uint64 id, PgraftCommandStatus *status);	/* false: forgotten */
-extern bool pgraft_command_withdraw(uint64 id);		/* true: it had not been begun, and will not be */
-extern bool pgraft_command_take(PgraftCommand *command);
+/* commands: given by backends, taken and finished by the worker (commands.c) */
+extern void pgraft_commands_request_memory(void);
+extern void pgraft_commands_set_up(bool first);	/* from the start-up hook */
+extern uint64 pgraft_command_enqueue(const PgraftCommand *command);	/* its id; the latch of this process is set when it has ended */
+extern void pgraft_command_post(const PgraftCommand *command);	/* nobody waits for its end */
+extern bool pgraft_command_ended(uint64 id, PgraftCommandStatus *status, char **answer, Size *size);	/* true: it has; the slot is given back, the answer is palloc'd */
+extern bool pgraft_command_leave(uint64 id);	/* the caller does not wait any more; true: it had not been begun, and will not be */
+extern bool pgraft_command_find(uint64 id, PgraftCommandStatus *status);	/* a waiting or an ended one; false: not known */
+extern int	pgraft_command_list(PgraftCommandStatus **statuses);	/* all that are known, by id; palloc'd */
+extern bool pgraft_command_take(PgraftCommand *command);	/* `data` is palloc'd */
 extern void pgraft_command_finish(const PgraftCompletion *completion);
 extern void pgraft_command_fail_all(bool queued_too, PgraftCode code, const char *message);	/* a worker that starts, or can't */
-extern bool pgraft_command_in_progress(void);
+extern bool pgraft_command_in_progress(void);	/* one that changes the members */
+
+/* the extension's own names for what a session waits for (waits.c) */
+typedef enum PgraftWait
+{
+	PGRAFT_WAIT_COMMAND,
+	PGRAFT_WAIT_LEADERSHIP,
+	PGRAFT_WAIT_KV_CHANGE,
+	PGRAFT_WAIT_WORKER
+} PgraftWait;
+
+extern uint32 pgraft_wait_event(PgraftWait wait);
 
 /* what is wrong with the server's settings (settings.c); NULL: nothing. `fatal`: no cluster may be made with it. palloc'd */
 extern char *pgraft_check_server(bool *fatal);
@@ -264,7 +295,6 @@ extern TimestampTz pgraft_paused_until(const PgraftEngineStatus *status);
 extern bool pgraft_is_paused(const PgraftEngineStatus *status);
 
 /* functions.c, for other files of SQL functions */
-extern void pgraft_require_node_id(void);
 extern int32 pgraft_node_id_argument(int32 id);
 extern uint64 pgraft_run_command(const PgraftCommand *command, TimestampTz deadline);	/* its value; raises its failure */
 

@@ -38,7 +38,7 @@ end_sessions(bool only_waiting)
 }
 
 /*
- * Rule 11: a primary whose worker can't run (its Raft disk has failed, say) is fenced, and is not even stopped for another leader: what waits for a quorum there would wait for ever, with
+ * A primary whose worker can't run (its Raft disk has failed, say; rule 11) is fenced, and is not even stopped for another leader: what waits for a quorum there would wait for ever, with
  * clients that could have gone elsewhere.
  */
 void

@@ -15,6 +15,8 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "sql.h"
+
 PG_FUNCTION_INFO_V1(pgraft_transfer_leadership);
 PG_FUNCTION_INFO_V1(pgraft_pause);
 PG_FUNCTION_INFO_V1(pgraft_resume);
@@ -66,7 +68,7 @@ pgraft_transfer_leadership(PG_FUNCTION_ARGS)
 {
 	PgraftCommand command;
 
-	pgraft_require_node_id();
+	require_node_id();
 	memset(&command, 0, sizeof(command));
 	command.node_id = PG_ARGISNULL(0) ? 0 : (uint64) pgraft_node_id_argument(PG_GETARG_INT32(0));
 	command.pid = MyProcPid;
@@ -124,7 +126,7 @@ pgraft_pause(PG_FUNCTION_ARGS)
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz until;
 
-	pgraft_require_node_id();
+	require_node_id();
 	until = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(now), PG_GETARG_DATUM(0)));
 	if (until <= now || until - now > PAUSE_MAX_DAYS * USECS_PER_DAY)
 		ereport(ERROR,
@@ -137,7 +139,7 @@ pgraft_pause(PG_FUNCTION_ARGS)
 Datum
 pgraft_resume(PG_FUNCTION_ARGS)
 {
-	pgraft_require_node_id();
+	require_node_id();
 	set_pause(0);
 	PG_RETURN_VOID();
 }

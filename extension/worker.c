@@ -591,7 +591,20 @@ pass_commands(void)
 				pgraft_drain_spare(0);
 		}
 		pgraft_command_finish(&completion);
+		pgraft_engine_free(&completion);
 	}
+}
+
+static void
+wake_watchers(void)
+{
+	static uint64 told = 0;
+	uint64		revision = pgraft_load(&pgraft_shared->guard.kv_revision);
+
+	if (revision == told)
+		return;
+	told = revision;
+	ConditionVariableBroadcast(&pgraft_shared->kv_changed);
 }
 
 /*
@@ -704,6 +717,7 @@ run(WaitEventSet *set)
 
 		pgraft_engine_drain(engine);
 		pass_commands();
+		wake_watchers();
 		if (pgraft_engine_orders(engine, &orders))
 			log_orders(&orders);
 		carry_out(&orders);
@@ -717,7 +731,7 @@ run(WaitEventSet *set)
 			end_foreign_streams(false);
 		forget_failures(started);
 
-		count = WaitEventSetWait(set, wait_ms(), occurred, lengthof(occurred), PG_WAIT_EXTENSION);
+		count = WaitEventSetWait(set, wait_ms(), occurred, lengthof(occurred), pgraft_wait_event(PGRAFT_WAIT_WORKER));
 		for (int i = 0; i < count; i++)
 		{
 			if (occurred[i].events & WL_POSTMASTER_DEATH)

@@ -36,7 +36,7 @@ class Input {
 // Values take more room decoded than encoded, and containers grow by doubling; a number of the
 // input that were trusted could claim gigabytes.
 inline constexpr std::size_t kMemoryPerByte = 16;
-inline constexpr std::size_t kMemoryForNothing = 1024;  // messages of errors
+inline constexpr std::size_t kMemoryForNothing = 2048;  // messages of errors, empty containers
 
 inline void check_memory(const PeakMemory& memory, std::size_t input_bytes,
                          std::size_t per_byte = kMemoryPerByte) {

@@ -241,6 +241,11 @@ void command(Maker maker) {
       {"done-without-history", failover::PromotionDone{9, 3, 4, {}}},
       {"pause", state::Pause{1790000000000, "somebody on node 1"}},
       {"resume", state::Pause{}},
+      {"put-with-ttl", state::KvPut{"key", "value", 5000}},
+      {"compare-revision", state::KvCompareAndSet{"key", 17, {}, "value", 5000}},
+      {"compare-value", state::KvCompareAndSet{"key", 0, "old", "value", 0}},
+      {"expire", state::KvExpire{"key", 17}},
+      {"leader-change", state::LeaderChange{9, 3, 2, 4, 1700000000000, 100, 20, 80, 15}},
   };
   for (const auto& [name, operation] : operations) {
     maker.add(name, kCommand, state::encode_command({1, 7, operation}));
@@ -281,6 +286,9 @@ void snapshot(Maker maker) {
       failover::Promotion{3, 1, 3},
       state::KvDelete{"a"},
       failover::PromotionDone{3, 1, 3, {{1, 0x3000000}, {2, 0x3000060}}},
+      state::KvCompareAndSet{"b", 0, "v", "w", 1000},
+      state::LeaderChange{3, 1, 2, 3, 1700000000000, 100, 20, 80, 15},
+      state::KvExpire{"b", 11},
   };
   state::StateMachine living;
   living.set_cluster_id(42);

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <chrono>
 #include <iterator>
 #include <utility>
 
@@ -160,6 +161,11 @@ Status ThreadedLogWriter::take_written(std::vector<raft::Message>* written) {
   return failed_;
 }
 
+WriteStats ThreadedLogWriter::stats() const {
+  const std::lock_guard lock(mutex_);
+  return stats_;
+}
+
 void ThreadedLogWriter::run() {
   pthread_setname_np(pthread_self(), "pgraft-log");
   std::unique_lock lock(mutex_);
@@ -177,6 +183,9 @@ void ThreadedLogWriter::run() {
     Status status;
     for (std::size_t next = 0; next < work.size() && status;) {
       std::vector<raft::Message> done;
+      std::optional<std::chrono::steady_clock::duration> took;
+      std::size_t written_entries = 0;
+      bool synced = false;
       if (auto* save = std::get_if<Save>(&work[next])) {
         status = store_->save_snapshot(save->snapshot, save->first_kept)
                      .with_context("could not save a snapshot");
@@ -188,9 +197,19 @@ void ThreadedLogWriter::run() {
           if (append == nullptr || !merged.add(&append->write, append->sync)) break;
           done.push_back(std::move(append->write));
         }
+        const auto began = std::chrono::steady_clock::now();
         status = merged.write_to(store_);
+        took = std::chrono::steady_clock::now() - began;
+        written_entries = merged.entries();
+        synced = merged.syncs();
       }
       lock.lock();
+      if (took) {
+        stats_.write_us.add(static_cast<std::uint64_t>(
+            std::chrono::duration_cast<std::chrono::microseconds>(*took).count()));
+        stats_.entries += written_entries;
+        stats_.synced += synced ? 1 : 0;
+      }
       if (status) {
         written_.insert(written_.end(), std::make_move_iterator(done.begin()),
                         std::make_move_iterator(done.end()));

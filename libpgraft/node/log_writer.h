@@ -15,11 +15,19 @@
 #include <variant>
 #include <vector>
 
+#include "libpgraft/base/histogram.h"
 #include "libpgraft/base/status.h"
 #include "libpgraft/raft/types.h"
 #include "libpgraft/storage/log_store.h"
 
 namespace pgraft::node {
+
+// What the disk did. One write is one sync at most.
+struct WriteStats {
+  Histogram write_us;
+  std::uint64_t entries = 0;
+  std::uint64_t synced = 0;
+};
 
 class LogWriter {
  public:
@@ -79,6 +87,7 @@ class ThreadedLogWriter final : public LogWriter {
   void append(raft::Message write, bool sync) override;
   void save(raft::Snapshot snapshot, raft::Index first_kept) override;
   Status take_written(std::vector<raft::Message>* written) override;
+  WriteStats stats() const;
 
  private:
   struct Append {
@@ -96,9 +105,10 @@ class ThreadedLogWriter final : public LogWriter {
   storage::LogStore* store_;
   const std::function<void()> on_written_;
   const bool sync_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable wake_;
   std::vector<Work> queue_;
+  WriteStats stats_;
   std::optional<raft::HardState> commit_;  // counts as written; older than all of queue_
   bool writing_ = false;
   bool stopping_ = false;
@@ -116,6 +126,8 @@ class MergedWrite {
   // False: it has to be written by itself, after what is merged so far.
   bool add(raft::Message* write, bool sync);
   bool empty() const { return !any_; }
+  bool syncs() const { return sync_; }
+  std::size_t entries() const { return entries_.size(); }
   Status write_to(storage::LogStore* store);
 
  private:

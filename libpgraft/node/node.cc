@@ -225,6 +225,7 @@ Replica::Options NodeImpl::replica_options() const {
   options.failover.switches = config_.switches;
   options.with_database = host_ != nullptr;
   options.priority = config_.failover_priority;
+  options.tick_ms = static_cast<int>(tick_.count());
   options.request_timeout_ticks = static_cast<int>(config_.request_timeout / tick_);
   return options;
 }

@@ -14,6 +14,7 @@
 
 #include "libpgraft/base/status.h"
 #include "libpgraft/node/member_files.h"
+#include "libpgraft/node/metrics.h"
 #include "libpgraft/node/replica.h"
 #include "libpgraft/transport/transport.h"
 
@@ -62,6 +63,9 @@ class DatabaseHost : public Host {
   // Does a session that begins now find the fence lifted, and the lease alive? Until then status()
   // does not say `writable`: one that began behind the fence would be ended.
   virtual bool accepts_writes() { return true; }
+  // The key-value store has changed here, up to this revision. Called under the state machine's
+  // lock: it must only leave a word.
+  virtual void kv_changed(state::Revision) {}
   // The node can't go on (disk failure, corruption); it has stopped itself.
   virtual void failed(const Status& status) = 0;
 };
@@ -103,6 +107,13 @@ class Node {
   virtual void database_barrier(PositionCompletion done) = 0;
   virtual Result<std::string> kv_get(
       const std::string& key) const = 0;  // local, as applied here; kNotFound
+
+  // Calls `reader` once on the node's thread, with the replica to look at; nullptr on an error.
+  // `barrier`: after read_barrier(), so that what it sees is linearizable.
+  using Reader = std::function<void(const Status& status, const Replica* replica)>;
+  virtual void read(bool barrier, Reader reader) = 0;
+  using MetricsReader = std::function<void(const Status& status, const Metrics& metrics)>;
+  virtual void metrics(MetricsReader reader) = 0;
 
   virtual void observe(const failover::DatabaseView& view) = 0;
   virtual transport::ClusterStatus status() const = 0;

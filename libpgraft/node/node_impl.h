@@ -18,6 +18,7 @@
 #include <thread>
 #include <vector>
 
+#include "libpgraft/node/leadership_timer.h"
 #include "libpgraft/node/node.h"
 
 namespace pgraft::node {
@@ -71,6 +72,8 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   void read_barrier(Completion done) override;
   void database_barrier(PositionCompletion done) override;
   Result<std::string> kv_get(const std::string& key) const override;
+  void read(bool barrier, Reader reader) override;
+  void metrics(MetricsReader reader) override;
   void observe(const failover::DatabaseView& view) override;
   transport::ClusterStatus status() const override;
   std::vector<state::StateMachine::PromotionRecord> promotions() const override;
@@ -107,7 +110,7 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   }
   void change_reached(ChangeStep step, raft::ConfChangeType type) override;
   void applying() override { machine_mutex_.lock(); }
-  void applied() override { machine_mutex_.unlock(); }
+  void applied() override;
 
   // The queue. Operations, the bulk of it when there is much, have a lane of their own.
   struct Proposal {
@@ -136,6 +139,8 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   std::chrono::milliseconds remaining_since(std::uint64_t start_tick,
                                             std::chrono::milliseconds duration) const;
   void count_election(raft::Term term);
+  void time_leadership();
+  Metrics make_metrics();
   void fail(const Status& why);
 
   // Parts of open() and init()
@@ -169,9 +174,9 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   std::optional<failover::Position> wal_end_;  // that the data directory must have (rule 3)
   std::uint16_t port_ = 0;
 
-  std::unique_ptr<storage::LogStore> store_;  // (loop)
-  std::unique_ptr<LogWriter> writer_;         // (loop)
-  std::unique_ptr<Replica> replica_;          // (loop)
+  std::unique_ptr<storage::LogStore> store_;   // (loop)
+  std::unique_ptr<ThreadedLogWriter> writer_;  // (loop)
+  std::unique_ptr<Replica> replica_;           // (loop)
   std::unique_ptr<transport::Transport> transport_;
   IdentityFile identity_;                              // (loop) as in the file
   std::optional<std::vector<state::Member>> members_;  // (loop) as in the file
@@ -186,13 +191,17 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   std::vector<Completion> inits_;  // (loop) answered when this node leads the cluster it made
   Clock::time_point next_tick_;    // (loop)
   std::deque<Clock::time_point>
-      tick_times_;                  // (loop) of the newest ticks, the last one is now_ticks()
-  bool lease_published_ = false;    // (loop)
-  bool contact_published_ = false;  // (loop)
-  raft::Term election_term_ = 0;    // (loop) last one counted
-  int ticks_to_news_ = 0;           // (loop)
-  bool status_due_ = true;          // (loop) the status is to be made anew
-  std::string shown_phase_;         // (loop) of the controller, in the status
+      tick_times_;                   // (loop) of the newest ticks, the last one is now_ticks()
+  bool lease_published_ = false;     // (loop)
+  bool contact_published_ = false;   // (loop)
+  raft::Term election_term_ = 0;     // (loop) last one counted
+  int ticks_to_news_ = 0;            // (loop)
+  bool status_due_ = true;           // (loop) the status is to be made anew
+  std::string shown_phase_;          // (loop) of the controller, in the status
+  LeadershipTimer leadership_;       // (loop)
+  Histogram tick_delay_us_;          // (loop)
+  state::Revision kv_revision_ = 0;  // (loop) as told to the host
+  std::map<raft::NodeId, MessageCounts> sent_, received_;  // (loop) by member and type
 
   mutable std::shared_mutex machine_mutex_;
 

@@ -38,6 +38,15 @@ void take_up_to(std::size_t count, std::deque<T>* from, std::deque<T>* to) {
   }
 }
 
+// Of members and strangers, as many as there may be of both; the rest is not counted.
+void count_message(std::map<raft::NodeId, MessageCounts>* counts, raft::NodeId id,
+                   raft::MessageType type) {
+  const auto found = counts->find(id);
+  if (found == counts->end() && counts->size() >= 2 * state::kMaxMembers) return;
+  MessageCounts& of_node = found == counts->end() ? (*counts)[id] : found->second;
+  if (static_cast<std::size_t>(type) < of_node.size()) ++of_node[static_cast<std::size_t>(type)];
+}
+
 std::size_t bytes_of(const std::vector<raft::Message>& messages) {
   std::size_t bytes = 0;
   for (const raft::Message& m : messages) {
@@ -103,7 +112,10 @@ void NodeImpl::on_messages(std::vector<raft::Message> messages) {
       }
       if (!failed_) return;
       messages_processed_ += messages.size();
-      for (raft::Message& message : messages) replica_->receive(std::move(message));
+      for (raft::Message& message : messages) {
+        count_message(&received_, message.from, message.type);
+        replica_->receive(std::move(message));
+      }
     });
   }
   queue_wake_.notify_one();
@@ -235,6 +247,7 @@ void NodeImpl::step(Work& work) {
     fail(processed);
   } else {
     refresh_status();
+    time_leadership();
   }
   answer_inits();
 }
@@ -251,6 +264,8 @@ void NodeImpl::answer_inits() {
 void NodeImpl::tick_due() {
   const Clock::time_point now = Clock::now();
   if (now < next_tick_) return;
+  tick_delay_us_.add(static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::microseconds>(now - next_tick_).count()));
   const auto due = (now - next_tick_) / tick_ + 1;
   const int run = static_cast<int>(std::min<std::int64_t>(due, kMaxTicksAtOnce));
   const auto since_1970 = std::chrono::system_clock::now().time_since_epoch();
@@ -353,6 +368,7 @@ void NodeImpl::fail(const Status& why) {
 void NodeImpl::send(raft::Message message) {
   if (message.type == raft::MessageType::kHeartbeat) ++heartbeats_sent_;
   if (message.type == raft::MessageType::kVote) count_election(message.term);
+  count_message(&sent_, message.to, message.type);
   if (transport_) transport_->send(std::move(message));
 }
 
@@ -381,6 +397,13 @@ void NodeImpl::close(const failover::Orders& orders) {
 
 void NodeImpl::carry_out(const failover::Orders& orders) {
   if (host_ != nullptr) host_->carry_out(orders);
+}
+
+void NodeImpl::applied() {
+  const state::Revision revision = replica_ ? replica_->machine().kv().revision() : 0;
+  if (host_ != nullptr && revision != kv_revision_) host_->kv_changed(revision);
+  kv_revision_ = revision;
+  machine_mutex_.unlock();
 }
 
 Status NodeImpl::clear_abstain() {

@@ -146,10 +146,28 @@ void NodeImpl::database_barrier(PositionCompletion done) {
 
 Result<std::string> NodeImpl::kv_get(const std::string& key) const {
   const std::shared_lock lock(machine_mutex_);
-  const auto& kv = replica_->machine().kv();
-  const auto found = kv.find(key);
-  if (found == kv.end()) return Status(Code::kNotFound, "there is no key \"" + key + "\"");
-  return found->second;
+  const state::KvItem* item = replica_->machine().kv().find(key);
+  if (item == nullptr) return Status(Code::kNotFound, "there is no key \"" + key + "\"");
+  return item->value;
+}
+
+void NodeImpl::read(bool barrier, Reader reader) {
+  post_request(
+      [this, reader = std::move(reader)](const Status& status, std::uint64_t) {
+        reader(status, status ? replica_.get() : nullptr);
+      },
+      [this, barrier](Completion done) {
+        if (barrier) return replica_->read_barrier(std::move(done));
+        done(Status::ok(), 0);
+      });
+}
+
+void NodeImpl::metrics(MetricsReader reader) {
+  post_request(
+      [this, reader = std::move(reader)](const Status& status, std::uint64_t) {
+        reader(status, status ? make_metrics() : Metrics());
+      },
+      [](Completion done) { done(Status::ok(), 0); });
 }
 
 std::vector<state::StateMachine::PromotionRecord> NodeImpl::promotions() const {

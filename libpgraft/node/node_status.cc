@@ -164,6 +164,74 @@ void NodeImpl::publish_status() {
   host_->status_changed();
 }
 
+// How this node became a writable leader goes into the log, where every node finds it.
+void NodeImpl::time_leadership() {
+  if (host_ == nullptr) return;
+  const raft::RawNode& raft = std::as_const(*replica_).raft();
+  LeadershipTimer::View view;
+  view.self = config_.node_id;
+  view.term = raft.term();
+  view.leader = raft.leader();
+  if (view.leader == view.self) {
+    view.promotions = replica_->machine().promotion_view(view.term);
+    view.writable = status_.writable;  // written by this thread only
+  }
+  std::optional<state::LeaderChange> change = leadership_.update(view, Clock::now());
+  if (!change) return;
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  change->at_ms = static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
+  for (const auto& record : replica_->machine().promotions()) {
+    if (record.done && record.promotion.term < change->term)
+      change->previous = record.promotion.node;
+  }
+  replica_->propose(*change, nullptr);
+}
+
+Metrics NodeImpl::make_metrics() {
+  const raft::NodeStatus raft = replica_->raft_status();
+  const state::StateMachine& machine = replica_->machine();
+  Metrics m;
+  m.first_index = replica_->first_index();
+  m.last_index = raft.last_index;
+  m.commit_index = raft.hard.commit;
+  m.applied_index = machine.applied_index();
+  m.snapshot_index = replica_->snapshot_index();
+  m.log_appends = machine.log_appends();
+  m.writes = writer_->stats();
+  m.kv_keys = machine.kv().items().size();
+  m.kv_bytes = machine.kv().bytes();
+  m.kv_with_ttl = machine.kv().with_ttl();
+  m.kv_revision = machine.kv().revision();
+  m.kv_changes_kept_after = machine.kv().changes_kept_after();
+  m.kv_counts = machine.kv().counts();
+  m.tick_delay_us = tick_delay_us_;
+  m.lease_ms = static_cast<std::uint64_t>(lease_remaining().count());
+  {
+    const std::lock_guard lock(queue_mutex_);
+    m.queued = queue_.tasks.size() + queue_.proposals.size();
+  }
+  m.messages_processed = messages_processed_;
+  m.heartbeats_sent = heartbeats_sent_;
+  m.elections_triggered = elections_triggered_;
+  m.leader_changes = machine.leader_changes();
+  for (const auto& [id, member] : machine.members()) {
+    PeerMetrics peer;
+    peer.id = id;
+    const auto progress = raft.progress.find(id);
+    peer.tracked = raft.soft.role == raft::Role::kLeader && progress != raft.progress.end();
+    if (peer.tracked) {
+      peer.progress = progress->second;
+      peer.idle_ms = progress->second.idle_ticks * static_cast<std::uint64_t>(tick_.count());
+    }
+    if (id != config_.node_id) peer.wire = transport_->peer_stats(id);
+    if (const auto sent = sent_.find(id); sent != sent_.end()) peer.sent = sent->second;
+    if (const auto got = received_.find(id); got != received_.end()) peer.received = got->second;
+    m.peers.push_back(std::move(peer));
+  }
+  return m;
+}
+
 transport::ClusterStatus NodeImpl::status() const {
   const std::lock_guard lock(status_mutex_);
   return status_;

@@ -14,6 +14,7 @@ namespace {
 
 constexpr const char* kBoundKey = "max_ack_timeline";  // rule 3
 constexpr const char* kStartsKey = "starts";
+constexpr std::size_t kExpiredAtOnce = 256;  // keys a tick
 
 // A number from the store; `absent` when it was never written.
 Result<std::uint64_t> stored_number(const storage::LogStore& store, const std::string& key,
@@ -59,6 +60,19 @@ Status restore_from(const raft::Snapshot& snapshot, state::StateMachine* machine
 bool changes_promotions(const state::Command& command) {
   return std::holds_alternative<failover::Promotion>(command.operation) ||
          std::holds_alternative<failover::PromotionDone>(command.operation);
+}
+
+// The key that a command may have changed; nullptr: none.
+const std::string* changed_key(const state::Command& command) {
+  return std::visit(
+      [](const auto& op) -> const std::string* {
+        if constexpr (requires { op.key; }) {
+          return &op.key;
+        } else {
+          return nullptr;
+        }
+      },
+      command.operation);
 }
 
 template <class T>
@@ -115,6 +129,8 @@ Replica::Replica(const Options& options, storage::LogStore* store, LogWriter* wr
       writer_(writer),
       outbox_(outbox),
       host_(host),
+      expirations_(static_cast<std::uint64_t>(std::max(1, options.tick_ms)),
+                   static_cast<std::uint64_t>(options.raft.election_ticks)),
       controller_(options.failover) {}
 
 Replica::~Replica() = default;
@@ -192,6 +208,46 @@ void Replica::tick() {
   const auto again = static_cast<std::uint64_t>(options_.raft.election_ticks);
   for (const std::uint64_t id : requests_->unconfirmed_reads(now, again)) ask_to_read(id);
   if (now % static_cast<std::uint64_t>(options_.wal_status_ticks) == 0) send_wal_status();
+  expire_keys();
+}
+
+// The leader, once it knows all that was committed before it.
+void Replica::expire_keys() {
+  if (raft_->role() != raft::Role::kLeader || !raft_->own_term_applied()) return expirations_.end();
+  const std::uint64_t now = raft_->now_ticks();
+  if (!expirations_.active() || expirations_term_ != raft_->term()) {
+    expirations_.begin(machine_.kv(), now);
+    expirations_term_ = raft_->term();
+  }
+  std::vector<std::string> commands;
+  for (state::KvExpire& expired : expirations_.due(machine_.kv(), now, kExpiredAtOnce)) {
+    commands.push_back(state::encode_command({options_.raft.id, 0, std::move(expired)}));
+  }
+  // What is refused now is proposed again.
+  if (!commands.empty()) (void)raft_->propose(std::move(commands));
+}
+
+std::optional<std::uint64_t> Replica::expires_in_ms(const std::string& key) const {
+  return expirations_.remaining_ms(key, raft_->now_ticks());
+}
+
+Result<raft::Entry> Replica::committed_entry(raft::Index index) const {
+  const raft::Index applied = machine_.applied_index();
+  if (index == 0 || index > applied) {
+    return Status(Code::kNotFound, "there is no entry " + std::to_string(index) +
+                                       " yet: this node has applied those up to " +
+                                       std::to_string(applied));
+  }
+  const raft::Index first = store_->first_index();
+  if (index < first) {
+    return Status(Code::kNotFound, "entry " + std::to_string(index) +
+                                       " is not kept any more: the log of this node begins at " +
+                                       std::to_string(first));
+  }
+  Result<std::vector<raft::Entry>> found = store_->entries(index, index + 1, 0);
+  if (!found) return found.status();
+  if (found->empty()) return Status(Code::kNotFound, "there is no entry " + std::to_string(index));
+  return std::move(found->front());
 }
 
 void Replica::receive(raft::Message message) {
@@ -424,11 +480,17 @@ Status Replica::apply(const raft::Message& work) {
 Status Replica::apply(const raft::Entry& entry) {
   if (entry.type == raft::EntryType::kNormal) {
     std::optional<state::Command> command;
-    Status outcome;
+    state::StateMachine::Outcome outcome;
     if (Status s = machine_.apply(entry, &command, &outcome); !s) return s;
+    if (command && expirations_.active()) {
+      if (const std::string* key = changed_key(*command); key != nullptr && outcome.changed) {
+        expirations_.changed(*key, machine_.kv(), raft_->now_ticks());
+      }
+    }
     if (command && changes_promotions(*command)) changed_ = true;
     if (command && command->proposer == options_.raft.id) {
-      requests_->settle_command(command->request, outcome, entry.index);
+      requests_->settle_command(command->request, outcome.status,
+                                outcome.changed ? entry.index : 0);
     }
     return Status::ok();
   }

@@ -22,6 +22,7 @@
 
 #include "libpgraft/base/status.h"
 #include "libpgraft/failover/controller.h"
+#include "libpgraft/node/expirations.h"
 #include "libpgraft/node/log_writer.h"
 #include "libpgraft/raft/raw_node.h"
 #include "libpgraft/state/state_machine.h"
@@ -68,7 +69,8 @@ class Host {
   virtual void change_reached(ChangeStep, raft::ConfChangeType) {}
 };
 
-// How a request ended. `value`: for log entries the index.
+// How a request ended. `value`: for log entries the index, or 0 when the entry had no effect: a key
+// to delete that was not there, a comparison that did not hold.
 using Completion = std::function<void(const Status& status, std::uint64_t value)>;
 
 class Replica {
@@ -85,6 +87,7 @@ class Replica {
     int wal_status_ticks = 50;          // between two that are sent
     bool durable_term_first = true;     // rule 2: a negative control's, see update_controller()
     int priority = raft::kMaxPriority;  // who campaigns first; 0: leads only where nobody else may
+    int tick_ms = 20;                   // how long a tick lasts, for times to live
   };
 
   // The store, its writer, outbox and host must outlive it. Rebuilds the state machine from the
@@ -174,6 +177,12 @@ class Replica {
   std::string waits_for(raft::NodeId id) const;
   // Leader: why no change of the members could begin now; empty: one could.
   std::string change_waits_for() const;
+  // A committed entry, as it is in the log. kNotFound: not there any more, or not yet.
+  Result<raft::Entry> committed_entry(raft::Index index) const;
+  raft::Index first_index() const { return store_->first_index(); }
+  raft::Index snapshot_index() const { return snapshot_index_; }
+  // How long a key with a time to live is still there, at least; known to the leader alone.
+  std::optional<std::uint64_t> expires_in_ms(const std::string& key) const;
   bool is_member() const;  // the applied configuration holds this node
   const raft::ConfState& conf() const { return conf_; }  // as applied
   // Ticks (raft().now_ticks()) at which the current leader lease began; 0: none. The lease lasts
@@ -207,6 +216,7 @@ class Replica {
   void promote_learners();
   void settle_requests();
   void send_wal_status();
+  void expire_keys();
   void confirm_removal();
 
   // Why a request can't be served; ok when it can.
@@ -236,6 +246,8 @@ class Replica {
   raft::Ready ready_;                   // the newest; its memory is used again
   std::vector<raft::Message> written_;  // likewise
   state::StateMachine machine_;
+  Expirations expirations_;
+  raft::Term expirations_term_ = 0;
   failover::Controller controller_;
   failover::DatabaseView database_;
   std::unique_ptr<Requests> requests_;

@@ -255,7 +255,7 @@ TEST_F(ReplicaTest, ABootstrappedNodeLeadsItselfAndServes) {
   const Answer answer = put(*nodes[1], "k", "v");
   EXPECT_TRUE(answer.status) << answer.status.to_string();
   EXPECT_EQ(answer.value, nodes[1]->replica->machine().applied_index());
-  EXPECT_EQ(nodes[1]->replica->machine().kv().at("k"), "v");
+  EXPECT_EQ(nodes[1]->replica->machine().kv().find("k")->value, "v");
   EXPECT_EQ(nodes[1]->replica->machine().cluster_id(), 77u);
 }
 
@@ -305,7 +305,7 @@ TEST_F(ReplicaTest, ALearnerFarBehindIsFedByASnapshot) {
   ASSERT_TRUE(tick_until([&] { return nodes[1]->replica->conf().voters.size() == 2; }));
   EXPECT_EQ(answer.times, 1);
   ASSERT_TRUE(tick_until([&] { return agree(); }));
-  EXPECT_EQ(joiner.replica->machine().kv().size(), 100u);
+  EXPECT_EQ(joiner.replica->machine().kv().items().size(), 100u);
   EXPECT_GT(joiner.store->first_index(), 50u);
 }
 
@@ -317,7 +317,7 @@ TEST_F(ReplicaTest, AProposalOnAFollowerIsForwardedAndCompletesThere) {
   EXPECT_EQ(answer.times, 0);
   ASSERT_TRUE(tick_until([&] { return answer.times > 0; }));
   EXPECT_TRUE(answer.status) << answer.status.to_string();
-  EXPECT_EQ(nodes[3]->replica->machine().kv().at("k"), "v");
+  EXPECT_EQ(nodes[3]->replica->machine().kv().find("k")->value, "v");
   tick(200);
   EXPECT_EQ(answer.times, 1);
 }
@@ -399,11 +399,11 @@ TEST_F(ReplicaTest, ARestartRebuildsAnEqualState) {
     ASSERT_TRUE(put(*leader(), "k" + std::to_string(i), std::to_string(i)).status);
   }
   ASSERT_TRUE(tick_until([&] { return agree(); }));
-  const auto kv = nodes[2]->replica->machine().kv();
+  const auto kv = nodes[2]->replica->machine().kv().items();
   for (auto& [id, node] : nodes) start(*node);
   ASSERT_TRUE(tick_until([&] { return leader() != nullptr && agree(); }));
   for (auto& [id, node] : nodes) {
-    EXPECT_EQ(node->replica->machine().kv(), kv) << id;
+    EXPECT_EQ(node->replica->machine().kv().items(), kv) << id;
     EXPECT_EQ(node->replica->conf().voters, (std::vector<raft::NodeId>{1, 2, 3}));
   }
 }
@@ -670,7 +670,7 @@ TEST_F(ReplicaTest, AFailedWriteStopsTheReplicaAndTellsWhoWaits) {
   EXPECT_EQ(failed.code(), Code::kIo);
   EXPECT_EQ(answer.times, 1);
   EXPECT_EQ(answer.status.code(), Code::kUnavailable);
-  EXPECT_EQ(nodes[1]->replica->machine().kv().count("k"), 0u);
+  EXPECT_EQ(nodes[1]->replica->machine().kv().items().count("k"), 0u);
   nodes[1]->store->fails = false;
   EXPECT_EQ(nodes[1]->replica->process().code(), Code::kIo) << "it stays failed";
 }
@@ -707,7 +707,7 @@ TEST_F(ReplicaTest, AReadBarrierEndsWhenWhatWasCommittedBeforeItIsApplied) {
     process(*nodes[id]);
     ASSERT_TRUE(tick_until([&] { return read.times == 1; }));
     EXPECT_TRUE(read.status) << read.status.to_string();
-    EXPECT_EQ(nodes[id]->replica->machine().kv().at("key"), std::to_string(id));
+    EXPECT_EQ(nodes[id]->replica->machine().kv().find("key")->value, std::to_string(id));
     EXPECT_LE(read.value, nodes[id]->replica->machine().applied_index());
   }
 }
@@ -747,12 +747,12 @@ TEST_F(ReplicaTest, ALeaderWhoseDiskStandsStillSaysSo) {
     deliver();
   }
   EXPECT_TRUE(nodes[1]->replica->is_disk_stalled());
-  EXPECT_EQ(nodes[2]->replica->machine().kv().count("a"), 1u);  // the others went on
-  EXPECT_EQ(nodes[1]->replica->machine().kv().count("a"), 0u);
+  EXPECT_EQ(nodes[2]->replica->machine().kv().items().count("a"), 1u);  // the others went on
+  EXPECT_EQ(nodes[1]->replica->machine().kv().items().count("a"), 0u);
   nodes[1]->writer->hold(false);
   process(*nodes[1]);
   EXPECT_FALSE(nodes[1]->replica->is_disk_stalled());
-  EXPECT_EQ(nodes[1]->replica->machine().kv().count("a"), 1u);
+  EXPECT_EQ(nodes[1]->replica->machine().kv().items().count("a"), 1u);
 }
 
 TEST_F(ReplicaTest, WhatIsProposedTogetherIsOneMessageToEachMember) {
@@ -964,6 +964,79 @@ TEST_F(ReplicaWithDatabaseTest, ALeaderThatIsNotPromotedDoesNotChangeMembership)
   EXPECT_EQ(answer.times, 1);
   EXPECT_FALSE(answer.status);  // rule 8
   EXPECT_EQ(node.replica->machine().members().size(), 1u);
+}
+
+// --- times to live
+
+TEST_F(ReplicaTest, AKeyGoesEverywhereWhenItsTimeIsOverAndNotBefore) {
+  make_cluster(3);
+  Answer& answer = answers.emplace_back();
+  nodes[3]->replica->propose(state::KvPut{"k", "v", 20 * 20}, answer.completion());
+  process(*nodes[3]);
+  deliver();
+  ASSERT_TRUE(answer.status);
+  EXPECT_TRUE(nodes[1]->replica->expires_in_ms("k"));
+  EXPECT_FALSE(nodes[2]->replica->expires_in_ms("k")) << "the leader alone measures";
+  const auto is_there = [&](raft::NodeId id) {
+    return nodes[id]->replica->machine().kv().find("k") != nullptr;
+  };
+  tick(19);
+  for (const raft::NodeId id : {1, 2, 3}) EXPECT_TRUE(is_there(id)) << id;
+  EXPECT_TRUE(tick_until([&] { return !is_there(1) && !is_there(2) && !is_there(3); }, 10));
+  EXPECT_TRUE(agree());
+}
+
+TEST_F(ReplicaTest, ANewLeaderGivesAKeyItsWholeTimeAgain) {
+  make_cluster(3);
+  nodes[1]->replica->propose(state::KvPut{"k", "v", 100 * 20}, nullptr);
+  process(*nodes[1]);
+  deliver();
+  tick(90);
+  nodes[1]->replica->transfer_leadership({.to = 2}, nullptr);
+  process(*nodes[1]);
+  deliver();
+  ASSERT_TRUE(tick_until([&] { return leader() == nodes[2].get(); }, 5));
+  tick(90);
+  EXPECT_NE(nodes[1]->replica->machine().kv().find("k"), nullptr);
+  EXPECT_TRUE(
+      tick_until([&] { return nodes[1]->replica->machine().kv().find("k") == nullptr; }, 50));
+  EXPECT_TRUE(agree());
+}
+
+TEST_F(ReplicaTest, WhatHadNoEffectIsAnsweredWithoutAnIndex) {
+  make_cluster(3);
+  const auto value_of = [&](const state::Operation& operation) {
+    Answer& answer = answers.emplace_back();
+    nodes[2]->replica->propose(operation, answer.completion());
+    process(*nodes[2]);
+    deliver();
+    EXPECT_EQ(answer.times, 1);
+    EXPECT_TRUE(answer.status) << answer.status.to_string();
+    return answer.value;
+  };
+  EXPECT_EQ(value_of(state::KvDelete{"k"}), 0u);
+  const std::uint64_t made = value_of(state::KvCompareAndSet{"k", 0, {}, "1"});
+  EXPECT_GT(made, 0u);
+  EXPECT_EQ(value_of(state::KvCompareAndSet{"k", 0, {}, "2"}), 0u);
+  EXPECT_GT(value_of(state::KvCompareAndSet{"k", made, {}, "2"}), made);
+  EXPECT_GT(value_of(state::KvDelete{"k"}), made);
+}
+
+TEST_F(ReplicaTest, OnlyCommittedEntriesAreShown) {
+  make_cluster(3);
+  const Answer answer = put(*nodes[1], "k", "v");
+  const auto shown = nodes[3]->replica->committed_entry(answer.value);
+  ASSERT_TRUE(shown) << shown.status().to_string();
+  EXPECT_EQ(shown->index, answer.value);
+  cut = {1};
+  nodes[1]->replica->propose(state::KvPut{"k", "w"}, nullptr);
+  process(*nodes[1]);
+  EXPECT_GT(nodes[1]->store->last_index(), answer.value);
+  for (const raft::Index index : {raft::Index{0}, answer.value + 1, answer.value + 100}) {
+    EXPECT_EQ(nodes[1]->replica->committed_entry(index).status().code(), Code::kNotFound);
+  }
+  EXPECT_EQ(nodes[1]->replica->committed_entry(1).status().code(), Code::kNotFound)
+      << "it is in the first snapshot";
 }
 
 }  // namespace

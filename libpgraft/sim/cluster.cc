@@ -193,6 +193,9 @@ void Cluster::start(NodeId id) {
 
 void Cluster::start_worker(NodeId id) {
   Node& node = at(id);
+  // A crash that was still to come was the last worker's: this one's first order would be lost.
+  node.outputs_left = 0;
+  node.dead = false;
   node.database->worker_started();
   node::Replica::Options options;
   options.raft.id = id;
@@ -213,8 +216,6 @@ void Cluster::start_worker(NodeId id) {
       options, node.store.get(), node.writer.get(), node.wire.get(), node.door.get());
   PGRAFT_CHECK(replica.is_ok(), replica.status().to_string());
   node.replica = std::move(replica).value();
-  node.outputs_left = 0;
-  node.dead = false;
   node.checked = 0;
   node.wal_checked = 0;
   if (!options_.elections) node.replica->raft().set_election_delay(1 << 20);

@@ -41,7 +41,8 @@ bool DatabaseModel::finish_rejoin(NodeId from, std::size_t keep) {
   for (const Record& record : source->wal_) history_files_.insert(record.timeline);
   abstain_until_ = std::max(rejoin_->target, end_of(source->wal_));
   if (rejoin_->clone) retired_ = rejoin_->saved_wal;
-  kept_from_ = rejoin_->clone ? source->kept_from_ : kept_from_;
+  if (rejoin_->clone) kept_from_ = source->kept_from_;
+  kept_from_ = std::min(kept_from_, wal_.size());  // what a rewind cut off is gone
   rejoin_.reset();
   stopped_for_ = failover::Restart::kNone;
   return true;

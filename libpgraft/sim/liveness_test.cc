@@ -416,6 +416,18 @@ TEST(Liveness, ALearnerWithTheLongestWalIsNotWaitedFor) {
   EXPECT_TRUE(c.run_until({2, 3, 4}, kTicks, [&] { return has_caught_up(c, 4); })) << all(c);
 }
 
+// A crash that was to come dies with its worker: the next one, in the term in which the server
+// was started, would lose its first orders and wait for them for ever.
+TEST(Liveness, TheFirstOrdersOfANewWorkerAreCarriedOut) {
+  Cluster c(options(3));
+  lead_by_1(c, {1, 2, 3});
+  c.crash(3);
+  c.start(3);
+  c.crash_inside(3, 1);
+  c.crash_worker(3);
+  EXPECT_TRUE(c.run_until({1, 2, 3}, kTicks, [&] { return has_caught_up(c, 3); })) << all(c);
+}
+
 // Rule 4, renewal: a primary that loses and regains the leadership goes on without a restart or a
 // new timeline.
 TEST(Liveness, ALeaderThatIsElectedAgainGoesOn) {

@@ -125,9 +125,9 @@ void RaftClients::deliver(NodeId via, std::size_t operation,
         return replica.read_barrier(
             [answer, key = op.key, &replica](const Status& status, std::uint64_t) {
               if (!status) return answer(status, std::nullopt);
-              const auto found = replica.machine().kv().find(key);
-              if (found == replica.machine().kv().end()) return answer(status, std::nullopt);
-              answer(status, found->second);
+              const state::KvItem* found = replica.machine().kv().find(key);
+              if (found == nullptr) return answer(status, std::nullopt);
+              answer(status, found->value);
             });
       case ClientOperation::Kind::kDelete:
         return replica.propose(

@@ -52,6 +52,25 @@ TEST(RejoinSchedules, WhatACloneReplacedDoesNotComeBack) {
       });
 }
 
+// A leader whose oldest WAL lay behind its end would have everybody cloned from it again and again.
+TEST(RejoinSchedules, ARewoundNodeTellsWhatWalItHas) {
+  Cluster c(scripted(3));
+  ASSERT_TRUE(promote(c, 1, {1, 2, 3})) << all(c);
+  hold_streams(c, {2, 3});
+  write(c, 1, 5);
+  c.database(1).remove_wal(c.database(1).wal().size());
+  const Lsn oldest = c.database(1).view().oldest;
+  c.crash(1);
+  hold_streams(c, {2, 3}, false);
+  ASSERT_TRUE(promote(c, 2, {2, 3})) << all(c);
+  c.start(1);
+  ASSERT_TRUE(c.run_until({1, 2, 3}, kTicks, [&] {
+    return c.database(1).streaming() && !c.database(1).abstain_until();
+  })) << all(c);
+  ASSERT_LT(c.database(1).view().end.lsn, oldest) << all(c);
+  EXPECT_LE(c.database(1).view().oldest, c.database(1).view().end.lsn) << all(c);
+}
+
 // Nodes 2 and 3 are two of three, and 3 has lost what it may have acknowledged: nobody may be
 // promoted until node 1 is back.
 void lose_the_only_copy(Cluster& c) {

@@ -22,6 +22,9 @@ enum class Tag : std::uint8_t {
   kPromotion = 4,
   kPromotionDone = 5,
   kPause = 6,
+  kKvCompareAndSet = 7,
+  kKvExpire = 8,
+  kLeaderChange = 9,
 };
 
 Status too_long(const char* what, std::size_t size, std::size_t max) {
@@ -41,6 +44,25 @@ void write_operation(Writer& out, const KvPut& op) {
   write(out, Tag::kKvPut);
   out.text(op.key);
   out.text(op.value);
+  out.number(op.ttl_ms);
+}
+void write_operation(Writer& out, const KvCompareAndSet& op) {
+  write(out, Tag::kKvCompareAndSet);
+  out.text(op.key);
+  out.number(op.revision);
+  out.number(static_cast<std::uint8_t>(op.expected.has_value()));
+  out.text(op.expected.value_or(""));
+  out.text(op.value);
+  out.number(op.ttl_ms);
+}
+void write_operation(Writer& out, const KvExpire& op) {
+  write(out, Tag::kKvExpire);
+  out.text(op.key);
+  out.number(op.revision);
+}
+void write_operation(Writer& out, const LeaderChange& op) {
+  write(out, Tag::kLeaderChange);
+  write_leader_change(out, op);
 }
 void write_operation(Writer& out, const KvDelete& op) {
   write(out, Tag::kKvDelete);
@@ -65,6 +87,20 @@ void write_operation(Writer& out, const Pause& op) {
   out.text(op.by);
 }
 
+KvCompareAndSet read_compare_and_set(Reader& in) {
+  KvCompareAndSet op;
+  op.key = in.text(kMaxKeyBytes);
+  op.revision = in.number<Revision>();
+  const bool by_value = in.flag();
+  std::string expected = in.text(kMaxValueBytes);
+  if (by_value && op.revision != 0) in.fail("a comparison with a value and a revision");
+  if (!by_value && !expected.empty()) in.fail("a value that is not compared with");
+  if (by_value) op.expected = std::move(expected);
+  op.value = in.text(kMaxValueBytes);
+  op.ttl_ms = in.number<std::uint64_t>();
+  return op;
+}
+
 Operation read_operation(Reader& in) {
   const auto tag = in.number<std::uint8_t>();
   switch (static_cast<Tag>(tag)) {
@@ -72,8 +108,17 @@ Operation read_operation(Reader& in) {
       KvPut op;
       op.key = in.text(kMaxKeyBytes);
       op.value = in.text(kMaxValueBytes);
+      op.ttl_ms = in.number<std::uint64_t>();
       return op;
     }
+    case Tag::kKvCompareAndSet: return read_compare_and_set(in);
+    case Tag::kKvExpire: {
+      KvExpire op;
+      op.key = in.text(kMaxKeyBytes);
+      op.revision = in.number<Revision>();
+      return op;
+    }
+    case Tag::kLeaderChange: return read_leader_change(in);
     case Tag::kKvDelete: return KvDelete{in.text(kMaxKeyBytes)};
     case Tag::kLogAppend: return LogAppend{in.text(kMaxValueBytes)};
     case Tag::kPromotion: return read_promotion(in);
@@ -92,10 +137,45 @@ Operation read_operation(Reader& in) {
   return {};
 }
 
+// Unicode 15, table 3-7: no overlong form, no surrogate, nothing above U+10FFFF. Zero bytes, too,
+// are refused: SQL's texts have none.
+bool is_utf8_text(const std::string& text) {
+  const auto* next = reinterpret_cast<const unsigned char*>(text.data());
+  const auto* const end = next + text.size();
+  while (next < end) {
+    const unsigned char lead = *next++;
+    if (lead == 0) return false;
+    if (lead < 0x80) continue;
+    const int more = lead >= 0xc2 && lead <= 0xdf   ? 1
+                     : lead >= 0xe0 && lead <= 0xef ? 2
+                     : lead >= 0xf0 && lead <= 0xf4 ? 3
+                                                    : 0;
+    if (more == 0 || end - next < more) return false;
+    const unsigned char least = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
+    const unsigned char most = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+    if (*next < least || *next > most) return false;
+    for (int i = 1; i < more; ++i) {
+      if ((next[i] & 0xc0) != 0x80) return false;
+    }
+    next += more;
+  }
+  return true;
+}
+
+// Keys are shown by SQL, in whatever encoding a database has; values may be any bytes.
 Status validate_key(const std::string& key) {
   if (key.empty()) return {Code::kInvalidArgument, "a key must not be empty"};
   if (key.size() > kMaxKeyBytes) return too_long("the key", key.size(), kMaxKeyBytes);
-  return Status::ok();
+  if (is_utf8_text(key)) return Status::ok();
+  return {Code::kInvalidArgument, "a key must be text in UTF-8 without zero bytes"};
+}
+
+Status validate_put(const std::string& key, const std::string& value, std::uint64_t ttl_ms) {
+  if (value.size() > kMaxValueBytes) return too_long("the value", value.size(), kMaxValueBytes);
+  if (ttl_ms > kMaxTtlMs) {
+    return {Code::kInvalidArgument, "a time to live is at most 100 years"};
+  }
+  return validate_key(key);
 }
 
 Status validate_promotion(raft::Term term, raft::NodeId node, failover::Timeline timeline) {
@@ -105,10 +185,19 @@ Status validate_promotion(raft::Term term, raft::NodeId node, failover::Timeline
   return Status::ok();
 }
 
-Status validate_operation(const KvPut& op) {
-  if (op.value.size() > kMaxValueBytes)
-    return too_long("the value", op.value.size(), kMaxValueBytes);
-  return validate_key(op.key);
+Status validate_operation(const KvPut& op) { return validate_put(op.key, op.value, op.ttl_ms); }
+Status validate_operation(const KvCompareAndSet& op) {
+  if (op.expected && op.expected->size() > kMaxValueBytes) {
+    return too_long("the expected value", op.expected->size(), kMaxValueBytes);
+  }
+  if (op.expected && op.revision != 0) {
+    return {Code::kInvalidArgument, "compared is either a value or a revision"};
+  }
+  return validate_put(op.key, op.value, op.ttl_ms);
+}
+Status validate_operation(const KvExpire& op) { return validate_key(op.key); }
+Status validate_operation(const LeaderChange& op) {
+  return validate_promotion(op.term, op.node, op.timeline);
 }
 Status validate_operation(const KvDelete& op) { return validate_key(op.key); }
 Status validate_operation(const LogAppend& op) {
@@ -141,6 +230,14 @@ Status validate_operation(const failover::PromotionDone& op) {
 }
 
 }  // namespace
+
+const char* operation_name(const Operation& operation) {
+  constexpr const char* kNames[] = {
+      "kv_put", "kv_delete",          "log_append", "promotion",    "promotion_done",
+      "pause",  "kv_compare_and_set", "kv_expire",  "leader_change"};
+  static_assert(std::size(kNames) == std::variant_size_v<Operation>);
+  return kNames[operation.index()];
+}
 
 std::string encode_command(const Command& command) {
   Writer out(kCommandVersion);
@@ -217,6 +314,32 @@ void write_history(Writer& out, const failover::History& history) {
     out.number(line.timeline);
     out.number(line.end);
   }
+}
+
+void write_leader_change(Writer& out, const LeaderChange& change) {
+  out.number(change.term);
+  out.number(change.node);
+  out.number(change.previous);
+  out.number(change.timeline);
+  out.number(change.at_ms);
+  out.number(change.election_ms);
+  out.number(change.agreement_ms);
+  out.number(change.promotion_ms);
+  out.number(change.opening_ms);
+}
+
+LeaderChange read_leader_change(Reader& in) {
+  LeaderChange change;
+  change.term = in.number<raft::Term>();
+  change.node = in.number<raft::NodeId>();
+  change.previous = in.number<raft::NodeId>();
+  change.timeline = in.number<failover::Timeline>();
+  change.at_ms = in.number<std::uint64_t>();
+  change.election_ms = in.number<std::uint32_t>();
+  change.agreement_ms = in.number<std::uint32_t>();
+  change.promotion_ms = in.number<std::uint32_t>();
+  change.opening_ms = in.number<std::uint32_t>();
+  return change;
 }
 
 failover::History read_history(Reader& in) {

@@ -13,5 +13,7 @@ void write_promotion(Writer& out, const failover::Promotion& promotion);
 failover::Promotion read_promotion(Reader& in);
 void write_history(Writer& out, const failover::History& history);
 failover::History read_history(Reader& in);
+void write_leader_change(Writer& out, const LeaderChange& change);
+LeaderChange read_leader_change(Reader& in);
 
 }  // namespace pgraft::state

@@ -12,8 +12,8 @@ namespace {
 constexpr std::uint8_t kSnapshotVersion = 1;
 // Least encoded sizes, against which counts are checked.
 constexpr std::size_t kLeastMemberBytes = 8 + 8 + 4 + 4 + 2 + 4 + 2 + 1;
-constexpr std::size_t kLeastPairBytes = 4 + 4;
 constexpr std::size_t kLeastRecordBytes = 8 + 8 + 4 + 1 + 4;
+constexpr std::size_t kLeaderChangeBytes = 8 + 8 + 8 + 4 + 8 + 4 * 4;
 
 bool holds(const std::vector<raft::NodeId>& ids, raft::NodeId id) {
   return std::find(ids.begin(), ids.end(), id) != ids.end();
@@ -24,12 +24,7 @@ bool holds(const raft::ConfState& conf, raft::NodeId id) {
          holds(conf.learners_next, id);
 }
 
-// What a pair takes in a snapshot.
-std::size_t pair_bytes(const std::string& key, const std::string& value) {
-  return kLeastPairBytes + key.size() + value.size();
-}
-
-// A snapshot lists keys as a map does, ascending: the same state, the same bytes.
+// A snapshot lists members as a map does, ascending: the same state, the same bytes.
 template <class Map>
 bool follows(const Map& map, const typename Map::key_type& key) {
   return map.empty() || map.rbegin()->first < key;
@@ -38,9 +33,9 @@ bool follows(const Map& map, const typename Map::key_type& key) {
 }  // namespace
 
 Status StateMachine::apply(const raft::Entry& entry, std::optional<Command>* applied,
-                           Status* outcome) {
+                           Outcome* outcome) {
   if (applied != nullptr) applied->reset();
-  if (outcome != nullptr) *outcome = Status::ok();
+  if (outcome != nullptr) *outcome = {Status::ok(), true};
   if (entry.index != applied_ + 1) {
     return {Code::kCorruption, "entry " + std::to_string(entry.index) +
                                    " is to be applied after entry " + std::to_string(applied_)};
@@ -55,44 +50,12 @@ Status StateMachine::apply(const raft::Entry& entry, std::optional<Command>* app
   Result<Command> command = decode_command(entry.data);
   if (!command) return command.status().with_context("entry " + std::to_string(entry.index));
 
-  Status result;
-  if (const auto* put_op = std::get_if<KvPut>(&command->operation)) {
-    result = put(*put_op);
-  } else if (const auto* delete_op = std::get_if<KvDelete>(&command->operation)) {
-    erase(*delete_op);
-  } else if (std::holds_alternative<LogAppend>(command->operation)) {
-    ++log_appends_;
-  } else if (const auto* promotion = std::get_if<failover::Promotion>(&command->operation)) {
-    record(*promotion);
-  } else if (const auto* done = std::get_if<failover::PromotionDone>(&command->operation)) {
-    record(*done);
-  } else if (const auto* pause = std::get_if<Pause>(&command->operation)) {
-    pause_ = *pause;
-  }
+  Outcome result =
+      std::visit([&](const auto& op) { return carry_out(op, entry.index); }, command->operation);
   applied_ = entry.index;
   if (applied != nullptr) *applied = std::move(command).value();
   if (outcome != nullptr) *outcome = std::move(result);
   return Status::ok();
-}
-
-Status StateMachine::put(const KvPut& operation) {
-  const auto found = kv_.find(operation.key);
-  const std::size_t before = found == kv_.end() ? 0 : pair_bytes(found->first, found->second);
-  const std::size_t after = pair_bytes(operation.key, operation.value);
-  if (after > before && kv_bytes_ - before + after > kMaxKvBytes) {
-    return {Code::kResourceExhausted,
-            "the key-value store is full: its limit is " + std::to_string(kMaxKvBytes) + " bytes"};
-  }
-  kv_bytes_ = kv_bytes_ - before + after;
-  kv_[operation.key] = operation.value;
-  return Status::ok();
-}
-
-void StateMachine::erase(const KvDelete& operation) {
-  const auto found = kv_.find(operation.key);
-  if (found == kv_.end()) return;
-  kv_bytes_ -= pair_bytes(found->first, found->second);
-  kv_.erase(found);
 }
 
 // rule 5: whatever was ever promoted keeps its id, recorded here or not.
@@ -101,6 +64,13 @@ void StateMachine::record(const failover::Promotion& promotion) {
   promotions_.push_back({promotion, false, {}});
   if (promotions_.size() > kKeptPromotions) promotions_.erase(promotions_.begin());
 }
+
+void StateMachine::record(const LeaderChange& change) {
+  leader_changes_.push_back(change);
+  if (leader_changes_.size() > kKeptLeaderChanges) leader_changes_.erase(leader_changes_.begin());
+}
+
+void StateMachine::record(const LogAppend&) { ++log_appends_; }
 
 void StateMachine::record(const failover::PromotionDone& done) {
   max_timeline_ = std::max(max_timeline_, done.timeline);
@@ -158,11 +128,7 @@ std::string StateMachine::snapshot() const {
   out.number(applied_);
   out.count(members_.size());
   for (const auto& [id, member] : members_) write_member(out, member);
-  out.count(kv_.size());
-  for (const auto& [key, value] : kv_) {
-    out.text(key);
-    out.text(value);
-  }
+  kv_.write(out);
   out.number(log_appends_);
   out.number(pause_.until_ms);
   out.text(pause_.by);
@@ -173,6 +139,8 @@ std::string StateMachine::snapshot() const {
     out.number(static_cast<std::uint8_t>(r.done));
     write_history(out, r.history);
   }
+  out.count(leader_changes_.size());
+  for (const LeaderChange& change : leader_changes_) write_leader_change(out, change);
   return out.take();
 }
 
@@ -187,15 +155,8 @@ Status StateMachine::restore(const std::string& data) {
     if (!follows(next.members_, id)) in.fail("members out of order");
     next.members_.emplace(id, std::move(member));
   }
-  for (std::size_t n = in.count(kMaxKvBytes, kLeastPairBytes); n > 0; --n) {
-    std::string key = in.text(kMaxKeyBytes);
-    std::string value = in.text(kMaxValueBytes);
-    next.kv_bytes_ += pair_bytes(key, value);
-    if (next.kv_bytes_ > kMaxKvBytes) in.fail("more keys and values than the limit allows");
-    if (!follows(next.kv_, key)) in.fail("keys out of order");
-    if (!in.status()) break;
-    next.kv_.emplace_hint(next.kv_.end(), std::move(key), std::move(value));
-  }
+  next.kv_ = KvStore::read(in);
+  next.kv_.keep_counts_of(kv_);
   next.log_appends_ = in.number<std::uint64_t>();
   next.pause_.until_ms = in.number<std::uint64_t>();
   next.pause_.by = in.text(kMaxPausedByBytes);
@@ -206,6 +167,9 @@ Status StateMachine::restore(const std::string& data) {
     record.done = in.flag();
     record.history = read_history(in);
     next.promotions_.push_back(std::move(record));
+  }
+  for (std::size_t n = in.count(kKeptLeaderChanges, kLeaderChangeBytes); n > 0; --n) {
+    next.leader_changes_.push_back(read_leader_change(in));
   }
   if (Status s = in.finish(); !s) return s;
   if (cluster_id_ != 0 && next.cluster_id_ != cluster_id_) {  // rule 10

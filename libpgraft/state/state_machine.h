@@ -16,21 +16,19 @@
 #include "libpgraft/base/status.h"
 #include "libpgraft/failover/types.h"
 #include "libpgraft/raft/types.h"
+#include "libpgraft/state/kv_store.h"
 
 namespace pgraft::state {
 
 // Bounds; what is over one is refused with kInvalidArgument or kResourceExhausted.
 inline constexpr std::size_t kMaxMembers = 32;
-inline constexpr std::size_t kMaxKeyBytes = 1024;
-inline constexpr std::size_t kMaxValueBytes = 1u << 20;
 inline constexpr std::size_t kMaxAddressBytes = 255;
 inline constexpr std::size_t kMaxNameBytes = 63;
-// Keys and values with 8 bytes a pair: in memory, and in each snapshot, which is one stored value.
-inline constexpr std::size_t kMaxKvBytes = 32u << 20;
 inline constexpr std::size_t kMaxPausedByBytes = 255;
 inline constexpr std::size_t kMaxHistoryLines = 4096;
 inline constexpr std::size_t kKeptPromotions =
     256;  // older ones are only remembered by max_timeline
+inline constexpr std::size_t kKeptLeaderChanges = 64;
 
 struct Member {
   raft::NodeId id = 0;
@@ -44,16 +42,8 @@ struct Member {
   bool operator==(const Member&) const = default;
 };
 
-// What an entry of the log does. Promotion and PromotionDone are the failover controller's (rules
-// 4, 5).
-struct KvPut {
-  std::string key, value;
-  bool operator==(const KvPut&) const = default;
-};
-struct KvDelete {
-  std::string key;
-  bool operator==(const KvDelete&) const = default;
-};
+// What an entry of the log does. The key-value operations are in kv_store.h; Promotion and
+// PromotionDone are the failover controller's (rules 4, 5).
 struct LogAppend {
   std::string data;
   bool operator==(const LogAppend&) const = default;
@@ -65,8 +55,23 @@ struct Pause {
   std::string by;              // who asked for it, for people
   bool operator==(const Pause&) const = default;
 };
+// For people: how a node became the writable leader, and how long each step took by its own clock.
+// Proposed by that leader once it is writable; no rule rests on it.
+struct LeaderChange {
+  raft::Term term = 0;
+  raft::NodeId node = 0;
+  raft::NodeId previous = 0;  // of the newest promotion before; 0: none
+  failover::Timeline timeline = 0;
+  std::uint64_t at_ms = 0;         // Unix time at which it was writable
+  std::uint32_t election_ms = 0;   // from the loss of the leader before, as this node saw it
+  std::uint32_t agreement_ms = 0;  // elected to Promotion committed: reports, reconciliation
+  std::uint32_t promotion_ms = 0;  // to PromotionDone committed: the server is a primary
+  std::uint32_t opening_ms = 0;    // to writable: commit quorum in force, fence lifted
+  bool operator==(const LeaderChange&) const = default;
+};
 using Operation =
-    std::variant<KvPut, KvDelete, LogAppend, failover::Promotion, failover::PromotionDone, Pause>;
+    std::variant<KvPut, KvDelete, LogAppend, failover::Promotion, failover::PromotionDone, Pause,
+                 KvCompareAndSet, KvExpire, LeaderChange>;
 
 // An operation with the identity of the request that proposed it, so that its proposer recognizes
 // it when it is applied.
@@ -84,19 +89,25 @@ Result<Command> decode_command(const std::string& data);
 std::string encode_member(const Member& member);  // ConfChange::context
 Result<Member> decode_member(const std::string& data);
 
+// The kind of an operation, for people: "kv_put".
+const char* operation_name(const Operation& operation);
+
 // Refuses what is malformed or over a bound, before it is proposed.
 Status validate(const Operation& operation);
 Status validate(const Member& member);
 
 class StateMachine {
  public:
+  // What an operation came to, on every node alike; no error of the node. Refused
+  // (kResourceExhausted: the key-value store is full), or without an effect (`changed` is false: a
+  // key that is not there, a comparison that does not hold).
+  using Outcome = KvStore::Effect;
+
   // Applies a committed entry. A damaged one is kCorruption: the node must stop, since going on
   // would let nodes differ. `index` must be the one after applied_index(). Configuration changes go
-  // to apply_conf_change() instead. `outcome` tells an operation that was applied without effect,
-  // on every node alike (kResourceExhausted: the key-value store is full); that is no error of the
-  // node.
+  // to apply_conf_change() instead.
   Status apply(const raft::Entry& entry, std::optional<Command>* applied = nullptr,
-               Status* outcome = nullptr);
+               Outcome* outcome = nullptr);
 
   // A configuration change as it takes effect: `change.context` holds the encoded Member of an
   // addition. Members that `result` doesn't hold are dropped. The applied index is the caller's to
@@ -117,7 +128,7 @@ class StateMachine {
   // with (rule 10). restore() of another cluster's snapshot is kMismatch.
   std::uint64_t cluster_id() const { return cluster_id_; }
   void set_cluster_id(std::uint64_t id) { cluster_id_ = id; }
-  const std::map<std::string, std::string>& kv() const { return kv_; }
+  const KvStore& kv() const { return kv_; }
   std::uint64_t log_appends() const { return log_appends_; }
   const Pause& pause() const { return pause_; }  // as last asked for; it may be over
 
@@ -132,22 +143,35 @@ class StateMachine {
   failover::Timeline max_timeline() const { return max_timeline_; }
   failover::PromotionView promotion_view(raft::Term term) const;
   const PromotionRecord* latest_done() const;
+  const std::vector<LeaderChange>& leader_changes() const {
+    return leader_changes_;
+  }  // newest last
 
  private:
   void record(const failover::Promotion& promotion);
   void record(const failover::PromotionDone& done);
-  Status put(const KvPut& operation);
-  void erase(const KvDelete& operation);
+  void record(const LogAppend& append);
+  void record(const Pause& pause) { pause_ = pause; }
+  void record(const LeaderChange& change);
+  template <class Op>
+  Outcome carry_out(const Op& op, raft::Index index) {
+    if constexpr (requires { kv_.apply(op, index); }) {
+      return kv_.apply(op, index);
+    } else {
+      record(op);
+      return {Status::ok(), true};
+    }
+  }
 
   raft::Index applied_ = 0;
   std::uint64_t cluster_id_ = 0;
   std::map<raft::NodeId, Member> members_;
-  std::map<std::string, std::string> kv_;
-  std::size_t kv_bytes_ = 0;  // what all pairs take in a snapshot
+  KvStore kv_;
   std::uint64_t log_appends_ = 0;
   Pause pause_;
   std::vector<PromotionRecord> promotions_;
   failover::Timeline max_timeline_ = 0;
+  std::vector<LeaderChange> leader_changes_;
 };
 
 }  // namespace pgraft::state
