@@ -25,7 +25,6 @@ _PG_init(void)
 
 	pgraft_define_settings();
 	pgraft_quorum_define_setting();
-	pgraft_stop_points_define_setting();
 
 	/* A check hook sees one value only, so what two of them must obey together is checked here. */
 	if (pgraft_election_timeout < 5 * pgraft_heartbeat_interval)

@@ -521,7 +521,9 @@ def test_who_may_do_what(shared: LocalCluster) -> None:
             "pgraft_get_nodes",
             "pgraft_get_term",
             "pgraft_get_version",
+            "pgraft_in_contact",
             "pgraft_is_leader",
+            "pgraft_read_barrier",
         }
 
 
