@@ -17,6 +17,7 @@
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_largeobject.h"
+#include "nodes/parsenodes.h"
 #include "utils/fmgroids.h"
 
 #include "seams.h"
