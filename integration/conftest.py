@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ from helpers import SETTINGS
 from pgraft.local_cluster import LocalCluster
 from pgraft.owner import Owner
 from pgraft.pg import Postgres
+
+# A shell that starts this in the background has it ignore Ctrl-C, and with it all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

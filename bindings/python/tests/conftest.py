@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -21,6 +22,9 @@ from pgraft.owner import Owner
 from pgraft.paths import NodePaths
 from pgraft.pg import Postgres
 from pgraft.setup_node import create, join
+
+# A shell that starts this in the background has it ignore Ctrl-C, and with it all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HBA = (
     "local all all trust",
