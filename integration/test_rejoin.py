@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -253,13 +254,12 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def trapped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalCluster, Programs]]:
-    base = tmp_path_factory.mktemp("trapped")
-    for directory in (base, *base.parents[:3]):  # the servers' user must get through
-        directory.chmod(0o755)
-    programs = Programs(base / "bin", "pg_rewind", "pg_basebackup")
-    with LocalCluster(3, settings=SETTINGS, bindir=programs.directory) as cluster:
-        yield cluster, programs
+def trapped() -> Iterator[tuple[LocalCluster, Programs]]:
+    with tempfile.TemporaryDirectory(prefix="pgraft-test-") as base:
+        Path(base).chmod(0o755)  # the servers' user must get through
+        programs = Programs(Path(base) / "bin", "pg_rewind", "pg_basebackup")
+        with LocalCluster(3, settings=SETTINGS, bindir=programs.directory) as cluster:
+            yield cluster, programs
 
 
 def test_a_rewind_and_a_clone_that_are_killed_in_the_middle(
