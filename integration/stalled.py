@@ -24,6 +24,7 @@ class Stopped:
     """Processes that are stopped (SIGSTOP) until `release`, or until the tests are killed."""
 
     def __init__(self, pids: list[int]) -> None:
+        self.pids = pids
         # It reads until this process closes the pipe, or is gone.
         self._guardian = subprocess.Popen(
             ["sh", "-c", 'cat >/dev/null; kill -CONT "$@" 2>/dev/null', "sh", *map(str, pids)],
@@ -32,6 +33,11 @@ class Stopped:
         )
         processes.send(pids, signal.SIGSTOP)
         wait_for(lambda: all(map(is_stopped, pids)), 30, "the processes to stop")
+
+    def end(self) -> None:
+        """Ends them: they see the signal before anything that has come for them meanwhile."""
+        processes.send(self.pids, signal.SIGTERM)
+        self.release()
 
     def release(self) -> None:
         """Lets them go on; may be called again."""
@@ -92,6 +98,15 @@ class Stalled:
         """Lets them go on."""
         if self._streams is not None:
             self._streams.release()
+        self._streams = None
+
+    def lose(self) -> None:
+        """Ends them, and what the leader has sent but they have not read: as if it had not been sent.
+
+        After a kill of the leader, else they connect again.
+        """
+        if self._streams is not None:
+            self._streams.end()
         self._streams = None
 
     def _receiver(self, node_id: int) -> int:

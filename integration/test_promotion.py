@@ -201,7 +201,7 @@ def crash_without_standby_signal(cluster: LocalCluster) -> tuple[LocalNode, Loca
     first, followers = stalled.leader, cluster.followers()
     stop_at(cluster, followers, "signal")
     first.kill("all")
-    stalled.release()
+    stalled.lose()
     lost.join()
     assert not lost.acknowledged
     crashed, worker = stopped_worker(followers)

@@ -56,7 +56,7 @@ def diverge(cluster: LocalCluster, table: str = "t") -> tuple[LocalNode, LocalNo
     ]
     dead = stalled.leader
     dead.kill("all")
-    stalled.release()
+    stalled.lose()
     successor = cluster.leader(REJOIN_SECONDS, exclude=[dead.id])
     for one in lost:
         one.join()
