@@ -19,8 +19,6 @@
 #include "engine.h"
 #include "guard.h"
 
-#define PGRAFT_VERSION "0.1.0"
-
 /* ---- settings (settings.c) ---- */
 extern int	pgraft_node_id;				/* 0: not configured, pgraft rests */
 extern char *pgraft_node_name;

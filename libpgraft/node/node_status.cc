@@ -3,10 +3,6 @@
 
 #include "libpgraft/node/node_impl.h"
 
-#ifndef PGRAFT_VERSION
-#define PGRAFT_VERSION "0.1.0"
-#endif
-
 namespace pgraft::node {
 
 namespace {
