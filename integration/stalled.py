@@ -101,7 +101,7 @@ class Stalled:
         self._streams = None
 
     def lose(self) -> None:
-        """Ends them, and what the leader has sent but they have not read: as if it had not been sent.
+        """Ends them; what the leader has sent and they have not read is as if not sent.
 
         After a kill of the leader, else they connect again.
         """

@@ -12,8 +12,11 @@ from pathlib import Path
 import psycopg
 import pytest
 from helpers import REJOIN_SECONDS, table_of
+from pgraft.errors import CommandError
 from pgraft.local_cluster import LocalCluster, wait_for
 from pgraft.local_node import LocalNode
+from pgraft.paths import NodePaths
+from pgraft.setup_node import join
 
 
 def error_of(cluster: LocalCluster, node_id: int, statement: str) -> psycopg.Error:
@@ -51,6 +54,23 @@ def test_a_number_in_use_is_refused(shared: LocalCluster) -> None:
     error = error_of(shared, leader.id, add(shared.followers()[0]))
     assert error.sqlstate in ("42710", "55000")
     assert str(shared.followers()[0].id) in str(error)
+
+
+def test_a_copy_with_a_number_in_use_or_of_nobody_is_refused(shared: LocalCluster) -> None:
+    """Before anything is copied."""
+    follower = shared.followers()[0]
+    with tempfile.TemporaryDirectory(prefix="pgraft-test-") as base:
+        paths = NodePaths.of(Path(base) / "data")
+        settings = replace(follower.settings, node_id=follower.id)
+        for address, words, hint in (
+            ((follower.host, follower.port), f"number {follower.id} is that of the member", "4 is"),
+            ((follower.host, follower.settings.raft_port), "could not connect", "not the Raft"),
+            (("127.0.0.1", 1), "Connection refused", "firewall"),
+        ):
+            with pytest.raises(CommandError, match=words) as raised:
+                join(paths, settings, address, bindir=shared.postgres.bindir)
+            assert hint in raised.value.hint
+        assert not list(Path(base).iterdir())
 
 
 def test_an_unreachable_address_is_refused(shared: LocalCluster) -> None:
@@ -145,7 +165,7 @@ def test_another_database_is_refused(cluster: LocalCluster) -> None:
 
 def test_a_node_that_says_another_number_is_refused(cluster: LocalCluster) -> None:
     joining = cluster.new_node(4)
-    cluster.join_node(joining, source=cluster.leader().id)
+    cluster.join_node(joining, source=cluster.followers()[0].id)  # it tells who leads
     joining.start()
     cluster.wait_for_sql(4)
     error = error_of(cluster, cluster.leader().id, add(joining, node_id=7))

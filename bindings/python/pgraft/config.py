@@ -209,10 +209,22 @@ def read_node_conf(paths: NodePaths) -> dict[str, str]:
     try:
         return parse_settings(paths.node_conf.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SetupError(
-            f'file "{paths.node_conf}" does not exist; set the node up with "pgraft create" '
-            'or "pgraft join", or give its directory with --data-dir'
-        ) from None
+        raise SetupError(_not_set_up(paths)) from None
+
+
+def _not_set_up(paths: NodePaths) -> str:
+    missing = f'file "{paths.node_conf}" does not exist'
+    if not paths.binding.exists():
+        return (
+            f'{missing}; set the node up with "pgraft create" or "pgraft join", or give its '
+            "directory with --data-dir"
+        )
+    return (
+        f'{missing}, but "{paths.pgdata}" is that of a member: give the directory of its Raft '
+        "state with --data-dir, or mount its disk. If that is lost, the node must not vote again: "
+        f'remove it from the cluster (pgraft remove), remove "{paths.pgdata}", and set it up anew '
+        "(pgraft join, pgraft add)"
+    )
 
 
 def _unquote(value: str) -> str:

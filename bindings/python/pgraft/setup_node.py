@@ -11,10 +11,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pgraft import _pgraft, clone, durable, tablespaces
 from pgraft.config import NodeSettings, parse_settings, render_node_conf, with_include
 from pgraft.errors import SetupError
+from pgraft.join_source import find_join_source
 from pgraft.owner import Owner
 from pgraft.paths import NodePaths
 from pgraft.pg import Postgres, data_directory_version
-from pgraft.source import Source, connection_string
 
 _SERVER_FILLS_IN = ("dbname", "application_name", "connect_timeout")
 
@@ -74,24 +74,22 @@ def join(
     Args:
         paths: Of the new node.
         settings: Of the new node.
-        leader: Host and port of the leader's PostgreSQL server.
+        leader: Host and port of a member's PostgreSQL server, best the leader's.
         bindir: PostgreSQL's programs.
         user: Owner of the new data directory (as root).
 
     Raises:
         SetupError: The directory is in use.
         ProgramError: pg_basebackup failed.
-        psycopg.Error: The leader can't be asked.
+        CommandError: The leader can't be asked, or a member has the number already.
+        psycopg.Error: It refused what it was asked.
     """
     settings.validate()
     _refuse_existing_node(paths)
     _refuse_occupied(paths.pgdata)
     owner = Owner.for_new_directory(user)
-    host, port = leader
-    conninfo = connection_string(host, port, settings.replication_conninfo, owner.name)
-    source = Source(0, host, port, conninfo)
-    with source.connect() as connection:
-        version = connection.info.server_version // 10000
+    found = find_join_source(leader, settings.node_id, settings.replication_conninfo, owner.name)
+    source, version = found.source, found.version
     postgres = Postgres.find(bindir=bindir)
     if postgres.version != version:
         raise SetupError(
@@ -102,7 +100,7 @@ def join(
     mapping = tablespaces.choose(source.tablespaces(), {})
     clone.base_backup(postgres, owner, source, paths.clone, mapping)
     owner.make_directory(paths.data_dir)
-    node_conf = render_node_conf(settings, paths, _for_walreceiver(conninfo))
+    node_conf = render_node_conf(settings, paths, _for_walreceiver(source.conninfo))
     durable.write_file(owner, paths.node_conf, node_conf)
     clone.localize(owner, paths, paths.clone)
     if paths.pgdata.exists():

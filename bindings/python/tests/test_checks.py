@@ -175,6 +175,15 @@ def test_a_member_that_is_down_is_one_finding_of_its_own_and_one_of_the_quorum()
     ]
 
 
+def test_a_server_that_answers_while_its_raft_port_does_not_is_behind_a_firewall() -> None:
+    members = [member(i) for i in (1, 2, 3)]
+    cluster = view(answer(1, members), answer(2, members), silent=(3,))
+    (found,) = (f for f in bad(run(cluster)) if f.check == "raft port")
+    assert found.level is Level.CRITICAL
+    assert "PostgreSQL server answers" in found.message
+    assert "Open port" in found.fix
+
+
 def test_without_a_majority_it_is_critical() -> None:
     members = [member(i) for i in (1, 2, 3)]
     found = bad(run(view(answer(3, members, leader_id=0), silent=(1, 2)), []))

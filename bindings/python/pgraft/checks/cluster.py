@@ -16,8 +16,9 @@ def check_cluster(view: ClusterView, facts: Sequence[Facts]) -> Iterator[Finding
     """All of it."""
     yield from _leader(view)
     yield from _voters(view)
+    reached = {f.member.node_id for f in facts if not f.error}
     for member in view.members:
-        yield from _member(view, member)
+        yield from _member(view, member, server_answers=member.node_id in reached)
     yield from _who_hears_whom(view)
     for each in facts:
         yield from _server(each)
@@ -63,8 +64,18 @@ def _voters(view: ClusterView) -> Iterator[Finding]:
     )
 
 
-def _member(view: ClusterView, member: MemberView) -> Iterator[Finding]:
+def _member(view: ClusterView, member: MemberView, *, server_answers: bool) -> Iterator[Finding]:
     answer = member.answer
+    if answer is None and server_answers:
+        yield Finding(
+            Level.CRITICAL,
+            "raft port",
+            member.title,
+            f"its PostgreSQL server answers at {member.server}, but nobody at {member.raft}",
+            f"Open port {member.raft.port} between the members, both ways; see its log for its "
+            "consensus worker (pgraft logs).",
+        )
+        return
     if answer is None:
         yield Finding(
             Level.WARNING,

@@ -99,7 +99,9 @@ def create(
 def join(
     pgdata: DataDirectory,
     node_id: NodeId,
-    leader: Annotated[str, typer.Option(help="host:port of the leader's PostgreSQL server.")],
+    leader: Annotated[
+        str, typer.Option(help="host:port of a member's PostgreSQL server; it tells who leads.")
+    ],
     port: Port = 5432,
     listen_addresses: Listen = "*",
     raft_port: RaftPort = 8001,
