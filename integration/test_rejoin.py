@@ -88,9 +88,13 @@ def mark(node: LocalNode) -> Path:
 
 @pytest.mark.parametrize(("checksums", "said"), [(True, REWOUND), (False, CLONED)])
 def test_a_leader_with_a_tail_of_its_own_comes_back(checksums: bool, said: str) -> None:
-    """Without wal_log_hints; all other tests have it, and no checksums."""
+    """Without wal_log_hints; all other tests have it, and no checksums.
+
+    In SQL_ASCII a server sends text as bytes, unless it is asked for text.
+    """
     settings = {**SETTINGS, "wal_log_hints": "off"}
-    options = ["--data-checksums"] if checksums else []
+    options = ["--encoding=SQL_ASCII", "--locale=C"]
+    options += ["--data-checksums"] if checksums else []
     with LocalCluster(3, settings=settings, initdb_options=options) as cluster:
         dead, _ = diverge(cluster)
         log = comes_back(cluster, dead)

@@ -56,6 +56,7 @@ class Login:
         if "PGCONNECT_TIMEOUT" not in os.environ:
             words.setdefault("connect_timeout", _CONNECT_SECONDS)
         words.setdefault("application_name", "pgraft")
+        words["client_encoding"] = "UTF8"  # else a database in SQL_ASCII sends no text, but bytes
         return words
 
     def connect(self, member: MemberView, *, ask: bool = True) -> psycopg.Connection[Any]:

@@ -478,6 +478,7 @@ class LocalCluster:
         node = self.leader() if node_id is None else self.nodes[node_id]
         arguments.setdefault("autocommit", True)
         arguments.setdefault("connect_timeout", 10)
+        arguments.setdefault("client_encoding", "UTF8")
         return psycopg.connect(
             host=str(node.socket_dir),
             port=node.port,

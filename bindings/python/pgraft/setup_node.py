@@ -16,7 +16,7 @@ from pgraft.owner import Owner
 from pgraft.paths import NodePaths
 from pgraft.pg import Postgres, data_directory_version
 
-_SERVER_FILLS_IN = ("dbname", "application_name", "connect_timeout")
+_SERVER_FILLS_IN = ("dbname", "application_name", "connect_timeout", "client_encoding")
 
 
 def create(

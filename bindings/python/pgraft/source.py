@@ -149,6 +149,7 @@ def connection_string(host: str, port: int, replication_conninfo: str, user: str
     common.setdefault("user", user)
     common.setdefault("connect_timeout", 5)
     common.update(host=host, port=port, dbname="postgres", application_name=APPLICATION_NAME)
+    common["client_encoding"] = "UTF8"  # else a database in SQL_ASCII sends no text, but bytes
     return make_conninfo("", **common)
 
 
