@@ -350,7 +350,7 @@ define_timing(void)
 							&pgraft_heartbeat_interval, 100, 10, 60000, PGC_POSTMASTER, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("pgraft.election_timeout",
 							"The longest time a silent leader goes unnoticed.",
-							"A follower campaigns after a random time between half and all of it. It is also the length of the leader's lease to accept writes.",
+							"A follower campaigns after a random time between half and all of it. The leader's lease to accept writes lasts a little less than half of it.",
 							&pgraft_election_timeout, 1000, 100, 600000, PGC_POSTMASTER, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("pgraft.peer_timeout",
 							"How long a change of the cluster waits for the answers of the other members.",

@@ -76,7 +76,7 @@ def _meaning(parameter: Any) -> str:
         text += f" [default: {parameter.default}]"
     if parameter.envvar:
         text += f" [env: {parameter.envvar}]"
-    return text
+    return text.replace("[", "\\[")  # no reference to a link
 
 
 def main() -> int:
