@@ -75,6 +75,15 @@ def test_nobody_reachable_is_said_with_what_to_give(command: list[str]) -> None:
     assert_says(result, 3, "nobody answers at 127.0.0.1:1", "--host")
 
 
+def test_a_data_directory_goes_before_the_hosts_of_the_environment(shared: LocalCluster) -> None:
+    node = shared.node(1)
+    nobody = {"PGRAFT_HOSTS": "127.0.0.1:1"}
+    members = {"PGRAFT_HOSTS": f"127.0.0.1:1 127.0.0.1:{node.settings.raft_port}"}
+    assert run("topology", "--timeout", "1", variables=nobody).returncode == 3
+    assert run("topology", variables=members).returncode == 0
+    assert run("topology", *here(node), variables=nobody).returncode == 0
+
+
 def test_the_servers_port_is_not_taken_for_the_raft_port(shared: LocalCluster) -> None:
     result = run("switchover", "--yes", "--port", str(shared.node(1).port))
     assert_says(result, 3, "nobody answers", "its Raft port (not PostgreSQL's)")

@@ -94,6 +94,11 @@ def _ask(member: MemberView, login: Login) -> Facts:
         )
 
 
+def _may_read(connection: psycopg.Connection[Any], relation: str) -> bool:
+    row = connection.execute("SELECT has_table_privilege(%s, 'SELECT')", [relation]).fetchone()
+    return row == (True,)
+
+
 def _facts(member: MemberView, connection: psycopg.Connection[Any]) -> Facts:
     offset, uncertain = _clock(connection)
     settings = {
@@ -104,8 +109,11 @@ def _facts(member: MemberView, connection: psycopg.Connection[Any]) -> Facts:
     }
     unseen: list[str] = []
 
-    def rows(what: str, statement: str) -> list[Any]:
+    def rows(what: str, statement: str, relation: str = "") -> list[Any]:
         """What this user may see; the rest is checked all the same."""
+        if relation and not _may_read(connection, relation):  # else the server logs an error
+            unseen.append(what)
+            return []
         try:
             return connection.execute(statement.encode()).fetchall()
         except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedFunction):
@@ -117,6 +125,7 @@ def _facts(member: MemberView, connection: psycopg.Connection[Any]) -> Facts:
     hba = rows(
         "pg_hba.conf",
         "SELECT line_number, error FROM pg_hba_file_rules WHERE error IS NOT NULL",
+        "pg_hba_file_rules",
     )
     slots = rows(
         "the replication slots",

@@ -84,9 +84,8 @@ Hosts = Annotated[
     list[str] | None,
     typer.Option(
         "--host",
-        envvar="PGRAFT_HOSTS",
         help="A member's host, or host:port of its Raft port; may be given several times.  "
-        "[default: that of -D, or 127.0.0.1]",
+        "[default: that of -D, else PGRAFT_HOSTS, else 127.0.0.1]",
     ),
 ]
 AskPort = Annotated[
@@ -138,10 +137,14 @@ class Target:
     ) -> Target:
         """Understands the options; --host and --port go before a data directory.
 
+        That goes before PGRAFT_HOSTS, so that -D means this machine wherever it is set.
+
         Raises:
             CommandError: An address can't be understood.
             SetupError: The data directory is not that of a node.
         """
+        if not hosts and pgdata is None:
+            hosts = os.environ.get("PGRAFT_HOSTS", "").split()
         if hosts or port is not None or pgdata is None:
             default = port or DEFAULT_RAFT_PORT
             seeds = [parse_address(host, default) for host in hosts or ["127.0.0.1"]]
