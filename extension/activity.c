@@ -207,6 +207,7 @@ pgraft_get_performance(PG_FUNCTION_ARGS)
 	put_latency(result, "command", &m->entries);
 	put_latency(result, "read", &m->looks);
 	put_latency(result, "disk_write", &m->disk_write);
+	put_latency(result, "disk_sync", &m->disk_sync);
 	put_figure(result, "disk_syncs", (double) m->disk_syncs, "");
 	put_figure(result, "disk_entries", (double) m->disk_entries, "");
 	put_latency(result, "tick_delay", &m->tick_delay);
@@ -219,7 +220,7 @@ pgraft_get_performance(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* One row a member and type of message; the bytes are of all types together. */
+/* One row a member and type of message. Version 0.1.0 of the extension has the first six columns. */
 Datum
 pgraft_get_messages(PG_FUNCTION_ARGS)
 {
@@ -233,17 +234,21 @@ pgraft_get_messages(PG_FUNCTION_ARGS)
 
 		for (int type = 0; type < PGRAFT_MESSAGE_TYPES; type++)
 		{
-			Datum		values[6];
-			bool		nulls[6] = {0};
+			const PgraftTraffic *sent = &peer->sent[type];
+			const PgraftTraffic *received = &peer->received[type];
+			Datum		values[8];
+			bool		nulls[8] = {0};
 
-			if (peer->sent[type] == 0 && peer->received[type] == 0)
+			if (sent->bytes == 0 && received->bytes == 0)
 				continue;
 			values[0] = Int32GetDatum((int32) peer->id);
 			values[1] = CStringGetTextDatum(pgraft_message_type_name(type));
-			values[2] = Int64GetDatum((int64) peer->sent[type]);
-			values[3] = Int64GetDatum((int64) peer->received[type]);
+			values[2] = Int64GetDatum((int64) sent->messages);
+			values[3] = Int64GetDatum((int64) received->messages);
 			values[4] = Int64GetDatum((int64) peer->bytes_sent);
 			values[5] = Int64GetDatum((int64) peer->messages_dropped);
+			values[6] = Int64GetDatum((int64) sent->bytes);
+			values[7] = Int64GetDatum((int64) received->bytes);
 			tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 		}
 	}

@@ -13,7 +13,6 @@
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "common/controldata_utils.h"
-#include "common/file_perm.h"
 #include "miscadmin.h"
 #include "storage/copydir.h"
 #include "storage/fd.h"

@@ -92,6 +92,13 @@ pgraft_walreceiver_latch(void)
 #define PGRAFT_CREATE_WAIT_EVENT_SET(count) CreateWaitEventSet(TopMemoryContext, count)
 #endif
 
+/* The i-th of pgstat_fetch_stat_numbackends(); 16 gave it another name. */
+#if PG_VERSION_NUM >= 160000
+#define PGRAFT_BACKEND_STATUS(i) (&pgstat_get_local_beentry_by_index((i) + 1)->backendStatus)
+#else
+#define PGRAFT_BACKEND_STATUS(i) (&pgstat_fetch_stat_local_beentry((i) + 1)->backendStatus)
+#endif
+
 /* Replication slots: 16 gave invalidation a cause, 17 slots that are synchronised, 18 errors for what is invalid. */
 #if PG_VERSION_NUM >= 170000
 #define PGRAFT_CREATE_PHYSICAL_SLOT(name) ReplicationSlotCreate(name, false, RS_PERSISTENT, false, false, false)

@@ -15,7 +15,6 @@
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "tcop/utility.h"
@@ -50,7 +49,7 @@ pgraft_drain_wait(void)
 	while (must_wait())
 	{
 		/* A second at most: the memory may be shut by a worker that can't tell any more. */
-		(void) ConditionVariableTimedSleep(&pgraft_shared->changed, 1000, PG_WAIT_EXTENSION);
+		(void) ConditionVariableTimedSleep(&pgraft_shared->changed, 1000, pgraft_wait_event(PGRAFT_WAIT_SWITCHOVER));
 	}
 	ConditionVariableCancelSleep();
 }

@@ -26,6 +26,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <vector>
 
 #include "engine_requests.h"
 #include "libpgraft/node/member_files.h"
@@ -48,6 +49,7 @@ static_assert(PGRAFT_ADDRESS_SIZE == state::kMaxPausedByBytes + 1);
 static_assert(PGRAFT_DRAIN_END == static_cast<int>(failover::Drain::kEnd));
 static_assert(PGRAFT_NAME_SIZE == state::kMaxNameBytes + 1);
 static_assert(PGRAFT_KEPT_PROMOTIONS == state::kKeptPromotions);
+static_assert(PGRAFT_MESSAGE_TYPES == transport::Traffic::kTypes);
 static_assert(static_cast<int>(Code::kOk) == PGRAFT_OK);
 static_assert(static_cast<int>(Code::kFailedPrecondition) == PGRAFT_FAILED_PRECONDITION);
 static_assert(static_cast<int>(Code::kNoSpace) == PGRAFT_NO_SPACE);
@@ -253,6 +255,11 @@ struct PgraftEngine final : public node::DatabaseHost {
 
   bool accepts_writes() override { return pgraft_writes_allowed(guard_); }
 
+  std::vector<transport::RejoinStatus> rejoins() override {
+    std::lock_guard lock(mutex_);
+    return rejoins_;
+  }
+
   void kv_changed(state::Revision revision) override {
     pgraft_store(&guard_->kv_revision, revision);
     if (pgraft_load(&guard_->kv_watchers) != 0) notify();
@@ -295,6 +302,15 @@ struct PgraftEngine final : public node::DatabaseHost {
   }
 
   void observe(const PgraftDatabaseView& view) { node_->observe(to_view(view)); }
+
+  void set_rejoins(const PgraftRejoin* rejoins, int count) {
+    std::vector<transport::RejoinStatus> newest;
+    for (const PgraftRejoin* r = rejoins; r < rejoins + count; ++r) {
+      newest.push_back({r->node, r->phase, r->bytes_done, r->bytes_total, r->seconds});
+    }
+    std::lock_guard lock(mutex_);
+    rejoins_ = std::move(newest);
+  }
 
   void submit(const PgraftCommand& command) {
     const std::uint64_t id = command.id;
@@ -529,6 +545,15 @@ struct PgraftEngine final : public node::DatabaseHost {
     queue_orders(failover::Orders(last_orders_));
   }
 
+  // Never in the future, and 0 only for "never".
+  static std::uint64_t contact_ns(const transport::StatusMore& more, std::uint64_t id) {
+    for (const auto& [node, idle_ms] : more.contacts) {
+      const std::uint64_t now = pgraft_clock_ns(), idle_ns = idle_ms * 1'000'000u;
+      if (node == id) return idle_ns < now ? now - idle_ns : 1;
+    }
+    return 0;
+  }
+
   static void fill_status(const transport::ClusterStatus& from, PgraftEngineStatus* out) {
     out->node_id = from.identity.node_id;
     out->incarnation = from.identity.incarnation;
@@ -565,7 +590,10 @@ struct PgraftEngine final : public node::DatabaseHost {
       to.wal_lsn = member.wal.end.lsn;
       to.replayed_lsn = member.wal.replayed.lsn;
       to.needed_lsn = member.wal.needed;
+      to.priority = member.wal.from == 0 ? -1 : member.wal.priority;
+      to.nosync = member.member.nosync;
       copy_text(to.waits_for, member.waits_for);
+      if (from.more) to.contact_ns = contact_ns(*from.more, to.id);
     }
   }
 
@@ -588,6 +616,7 @@ struct PgraftEngine final : public node::DatabaseHost {
   std::deque<PgraftCompletion> completions_;
   pgraft::extension::Latencies latencies_;
   std::string failure_;
+  std::vector<transport::RejoinStatus> rejoins_;
 
   std::unique_ptr<node::Node> node_;  // last: its threads use all of the above
 };
@@ -678,6 +707,14 @@ bool pgraft_engine_lift_fence(PgraftEngine* engine, uint64_t term) {
 void pgraft_engine_observe(PgraftEngine* engine, const PgraftDatabaseView* view) {
   try {
     engine->observe(*view);
+  } catch (const std::exception& e) {
+    engine->failed({Code::kIo, e.what()});
+  }
+}
+
+void pgraft_engine_rejoins(PgraftEngine* engine, const PgraftRejoin* rejoins, int count) {
+  try {
+    engine->set_rejoins(rejoins, count);
   } catch (const std::exception& e) {
     engine->failed({Code::kIo, e.what()});
   }

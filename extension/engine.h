@@ -26,7 +26,8 @@ extern "C" {
 #define PGRAFT_MAX_KEY_BYTES 1024  /* state::kMaxKeyBytes */
 #define PGRAFT_MAX_VALUE_BYTES (1 << 20) /* state::kMaxValueBytes; of an appended text too */
 #define PGRAFT_MAX_KV_BYTES (32 << 20)   /* state::kMaxKvBytes */
-#define PGRAFT_MESSAGE_TYPES 14    /* node::kMessageTypes */
+#define PGRAFT_MESSAGE_TYPES 16    /* transport::Traffic::kTypes */
+#define PGRAFT_PHASE_SIZE 16       /* of a rejoin */
 #define PGRAFT_KEPT_LEADER_CHANGES 64 /* state::kKeptLeaderChanges */
 
 /* Same values as pgraft::Code (libpgraft/base/status.h). */
@@ -217,6 +218,11 @@ typedef struct PgraftLatency
 	uint64_t count, mean, p50, p90, p99, max; /* microseconds */
 } PgraftLatency;
 
+typedef struct PgraftTraffic
+{
+	uint64_t messages, bytes;
+} PgraftTraffic;
+
 typedef struct PgraftPeerMetrics
 {
 	uint64_t id;
@@ -228,8 +234,8 @@ typedef struct PgraftPeerMetrics
 	bool connected;
 	uint64_t messages_sent, bytes_sent, messages_dropped;
 	uint64_t snapshot_bytes_sent, snapshot_bytes_total;
-	uint64_t sent[PGRAFT_MESSAGE_TYPES];
-	uint64_t received[PGRAFT_MESSAGE_TYPES];
+	PgraftTraffic sent[PGRAFT_MESSAGE_TYPES];
+	PgraftTraffic received[PGRAFT_MESSAGE_TYPES];
 } PgraftPeerMetrics;
 
 typedef struct PgraftLeaderChange
@@ -244,6 +250,7 @@ typedef struct PgraftMetrics
 	uint64_t kv_keys, kv_bytes, kv_with_ttl, kv_revision, kv_changes_kept_after;
 	uint64_t kv_puts, kv_deletes, kv_expirations, kv_conflicts, kv_refused;
 	PgraftLatency disk_write;
+	PgraftLatency disk_sync;       /* of those writes that ended with an fsync */
 	uint64_t disk_entries, disk_syncs;
 	PgraftLatency tick_delay;
 	PgraftLatency entries;         /* commands that are entries of the log, from the call to the answer */
@@ -276,6 +283,9 @@ typedef struct PgraftMemberStatus
 	uint64_t wal_lsn;              /* where its WAL ends */
 	uint64_t replayed_lsn;
 	uint64_t needed_lsn;           /* the oldest WAL that it may ask for */
+	int priority;                  /* as it told last; -1: not heard of */
+	bool nosync;
+	uint64_t contact_ns;           /* leader's view: pgraft_clock_ns() of its last answer in this term; 0 none */
 	char waits_for[PGRAFT_WAITS_FOR_SIZE]; /* leader's view: why it has no vote yet */
 } PgraftMemberStatus;
 
@@ -318,6 +328,17 @@ typedef struct PgraftEngineStatus
 	PgraftPromotion promotions[PGRAFT_KEPT_PROMOTIONS];
 } PgraftEngineStatus;
 
+/* Who copies from this server in order to join or rejoin: transport::RejoinStatus. */
+typedef struct PgraftRejoin
+{
+	uint64_t node;
+	char phase[PGRAFT_PHASE_SIZE];
+	uint64_t bytes_done, bytes_total; /* 0 and 0: not known */
+	int pid;                       /* of its session here */
+	int64_t since;                 /* TimestampTz */
+	uint64_t seconds;
+} PgraftRejoin;
+
 typedef struct PgraftEngine PgraftEngine;
 
 /* Starts the node: binds (rule 10), opens the log, listens, starts the threads (all signals blocked in them). NULL and `error` on failure. */
@@ -337,6 +358,7 @@ bool pgraft_engine_open_gate(PgraftEngine *engine, uint64_t term, uint32_t timel
 bool pgraft_engine_lift_fence(PgraftEngine *engine, uint64_t term);
 
 void pgraft_engine_observe(PgraftEngine *engine, const PgraftDatabaseView *view);
+void pgraft_engine_rejoins(PgraftEngine *engine, const PgraftRejoin *rejoins, int count); /* the newest */
 void pgraft_engine_submit(PgraftEngine *engine, const PgraftCommand *command);
 bool pgraft_engine_completion(PgraftEngine *engine, PgraftCompletion *completion);
 void pgraft_engine_free(PgraftCompletion *completion);

@@ -17,7 +17,7 @@ namespace {
 static_assert(PGRAFT_MAX_KEY_BYTES == state::kMaxKeyBytes);
 static_assert(PGRAFT_MAX_VALUE_BYTES == state::kMaxValueBytes);
 static_assert(PGRAFT_MAX_KV_BYTES == state::kMaxKvBytes);
-static_assert(PGRAFT_MESSAGE_TYPES == node::kMessageTypes);
+static_assert(PGRAFT_MESSAGE_TYPES == transport::Traffic::kTypes);
 static_assert(PGRAFT_KEPT_LEADER_CHANGES == state::kKeptLeaderChanges);
 
 // The texts of a command, by value: its memory is the caller's.
@@ -186,8 +186,12 @@ PgraftPeerMetrics peer_of(const node::PeerMetrics& from) {
   to.messages_dropped = from.wire.messages_dropped;
   to.snapshot_bytes_sent = from.wire.snapshot_bytes_sent;
   to.snapshot_bytes_total = from.wire.snapshot_bytes_total;
-  std::copy(from.sent.begin(), from.sent.end(), to.sent);
-  std::copy(from.received.begin(), from.received.end(), to.received);
+  for (std::size_t type = 0; type < transport::Traffic::kTypes; ++type) {
+    const auto& [sent, sent_bytes] = from.wire.sent.types[type];
+    const auto& [received, received_bytes] = from.wire.received.types[type];
+    to.sent[type] = {sent, sent_bytes};
+    to.received[type] = {received, received_bytes};
+  }
   return to;
 }
 
@@ -210,6 +214,7 @@ PgraftMetrics metrics_of(const node::Metrics& m, const Latencies& latencies) {
   to.kv_conflicts = m.kv_counts.conflicts;
   to.kv_refused = m.kv_counts.refused;
   to.disk_write = latency_of(m.writes.write_us);
+  to.disk_sync = latency_of(m.writes.sync_us);
   to.disk_entries = m.writes.entries;
   to.disk_syncs = m.writes.synced;
   to.tick_delay = latency_of(m.tick_delay_us);
@@ -285,5 +290,5 @@ void submit_request(node::Node& node, const PgraftCommand& command, const Latenc
 }  // namespace pgraft::extension
 
 extern "C" const char* pgraft_message_type_name(int type) {
-  return pgraft::raft::message_type_name(static_cast<pgraft::raft::MessageType>(type));
+  return pgraft::transport::Traffic::type_name(static_cast<std::size_t>(type));
 }

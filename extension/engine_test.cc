@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "libpgraft/transport/transport.h"
+
 namespace {
 
 constexpr auto kDeadline = std::chrono::seconds(30);
@@ -192,6 +194,49 @@ TEST_F(EngineTest, InitMakesAWritableLeaderAndASecondOneIsRefused) {
   EXPECT_EQ(status.members_count, 1);
   EXPECT_EQ(run(PGRAFT_CMD_INIT).error.code, PGRAFT_FAILED_PRECONDITION);
   EXPECT_EQ(run(PGRAFT_CMD_REMOVE_NODE, 9).error.code, PGRAFT_NOT_FOUND);
+}
+
+// What nobody asks the server for because it is down, or because no session is at hand.
+TEST_F(EngineTest, TheRaftPortTellsOfFenceLeasePauseAndRejoins) {
+  start();
+  PgraftEngineStatus status{};
+  pgraft_engine_status(engine_, &status);
+  const auto port = static_cast<std::uint16_t>(status.raft_port);
+  const auto asked = [&] {
+    return pgraft::transport::query_status("127.0.0.1", port, std::chrono::seconds(30));
+  };
+  auto answer = asked();
+  ASSERT_TRUE(answer.is_ok() && answer->more) << answer.status().to_string();
+  EXPECT_TRUE(answer->more->fenced);
+  EXPECT_EQ(answer->more->lease_ms, 0u);
+  EXPECT_EQ(answer->more->paused_until_ms, 0u);
+  EXPECT_TRUE(answer->more->rejoins.empty());
+
+  ASSERT_EQ(run(PGRAFT_CMD_INIT).error.code, PGRAFT_OK);
+  ASSERT_TRUE(work_until([&] { return pgraft_writes_allowed(&guard_); }));
+  PgraftCommand pause = command_of(PGRAFT_CMD_PAUSE);
+  pause.until_ms = 4102444800000;
+  std::strcpy(pause.address, "ops");
+  EXPECT_EQ(ask(pause, {}).error.code, PGRAFT_OK);
+  PgraftRejoin rejoin{};
+  rejoin.node = 2;
+  std::strcpy(rejoin.phase, "copy");
+  rejoin.bytes_done = 10, rejoin.bytes_total = 20, rejoin.seconds = 3;
+  pgraft_engine_rejoins(engine_, &rejoin, 1);
+  ASSERT_TRUE(work_until([&] {
+    answer = asked();
+    return answer.is_ok() && answer->more && !answer->more->fenced && answer->more->lease_ms > 0 &&
+           answer->more->paused_until_ms == pause.until_ms && !answer->more->rejoins.empty();
+  }));
+  EXPECT_EQ(answer->more->paused_by, "ops");
+  EXPECT_EQ(answer->more->rejoins,
+            (std::vector<pgraft::transport::RejoinStatus>{{2, "copy", 10, 20, 3}}));
+  EXPECT_EQ(answer->more->contacts, (std::vector<pgraft::transport::StatusMore::Contact>{{1, 0}}));
+  pgraft_engine_rejoins(engine_, nullptr, 0);
+  EXPECT_TRUE(work_until([&] {
+    answer = asked();
+    return answer.is_ok() && answer->more && answer->more->rejoins.empty();
+  }));
 }
 
 // PROTOCOL.md, M9

@@ -5,20 +5,14 @@
  */
 #include "pgraft.h"
 
-#include "access/htup_details.h"
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
-#include "fmgr.h"
-#include "funcapi.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "replication/walreceiver.h"
-#include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
@@ -405,6 +399,30 @@ role_name(const PgraftMemberStatus *member)
 	return member->voter ? "voter" : member->learner ? "learner" : "removed";
 }
 
+/* As this node knows it; NULL: it does not, because it does not lead. */
+static const char *
+state_name(const PgraftEngineStatus *status, const PgraftMemberStatus *member)
+{
+	if (status->leader_id != 0 && member->id == status->leader_id)
+		return "leader";
+	if (status->leader_id == 0 || status->leader_id != status->node_id)
+		return NULL;
+	if (!member->answering)
+		return "no answer";
+	return member->flush_lsn != 0 ? "streaming" : "catching up";
+}
+
+/* By the clock of the leader, whose view it is. */
+static TimestampTz
+last_contact(const PgraftMemberStatus *member, bool self)
+{
+	uint64		now_ns = pgraft_clock_ns();
+	TimestampTz now = GetCurrentTimestamp();
+
+	return self || now_ns < member->contact_ns ? now : now - (int64) ((now_ns - member->contact_ns) / 1000);
+}
+
+/* Version 0.1.0 of the extension has the columns up to waits_for. */
 Datum
 pgraft_get_nodes(PG_FUNCTION_ARGS)
 {
@@ -419,8 +437,9 @@ pgraft_get_nodes(PG_FUNCTION_ARGS)
 		const PgraftMemberStatus *member = &status->members[i];
 		bool		self = member->id == status->node_id;
 		XLogRecPtr	flush = self && own_flush != 0 ? own_flush : member->flush_lsn;
-		Datum		values[13];
-		bool		nulls[13] = {0};
+		const char *state = state_name(status, member);
+		Datum		values[19];
+		bool		nulls[19] = {0};
 		int			n = 0;
 
 		values[n++] = Int32GetDatum((int32) member->id);
@@ -442,6 +461,18 @@ pgraft_get_nodes(PG_FUNCTION_ARGS)
 		nulls[n++] = !leads || flush == 0 || own_flush == 0;
 		values[n] = CStringGetTextDatum(member->waits_for);
 		nulls[n++] = member->waits_for[0] == '\0';
+		values[n] = CStringGetTextDatum(state != NULL ? state : "");
+		nulls[n++] = state == NULL;
+		values[n] = TimestampTzGetDatum(last_contact(member, self));
+		nulls[n++] = !leads || (!self && member->contact_ns == 0);
+		/* As the member told all once a second. */
+		values[n] = Int64GetDatum((int64) member->wal_timeline);
+		nulls[n++] = member->wal_timeline == 0;
+		values[n] = LSNGetDatum(member->wal_lsn);
+		nulls[n++] = member->wal_lsn == 0;
+		values[n] = Int32GetDatum(member->priority);
+		nulls[n++] = member->priority < 0;
+		values[n++] = BoolGetDatum(member->nosync);
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	return (Datum) 0;

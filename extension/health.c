@@ -16,7 +16,6 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #include "seams.h"
 
@@ -64,7 +63,7 @@ postmaster_answers(void)
 	{
 		if (ShutdownRequestPending)
 			return false;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, NAP_MS, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, NAP_MS, pgraft_wait_event(PGRAFT_WAIT_UPKEEP));
 		ResetLatch(MyLatch);
 	}
 	pfree(handle);

@@ -191,6 +191,8 @@ typedef struct PgraftShared
 	PgraftEngineStatus status;			/* newest, written by the worker */
 	PgraftDatabaseView view;			/* newest, written by the worker */
 	PgraftOrders orders;				/* newest carried out, written by the worker */
+	int			rejoins_count;			/* on a primary, written by the upkeep worker */
+	PgraftRejoin rejoins[PGRAFT_MAX_MEMBERS];
 
 	PgraftReceiverShared receiver;
 	PgraftSenderShared sender;
@@ -224,7 +226,11 @@ typedef enum PgraftWait
 	PGRAFT_WAIT_COMMAND,
 	PGRAFT_WAIT_LEADERSHIP,
 	PGRAFT_WAIT_KV_CHANGE,
-	PGRAFT_WAIT_WORKER
+	PGRAFT_WAIT_SWITCHOVER,				/* a session that is held, or waits for its checkpoint, in a planned switchover */
+	PGRAFT_WAIT_ADMISSION,				/* a walsender, for the end of the member's stale one */
+	PGRAFT_WAIT_RECEIVER,				/* the walreceiver, for a leader to stream from */
+	PGRAFT_WAIT_WORKER,
+	PGRAFT_WAIT_UPKEEP
 } PgraftWait;
 
 extern uint32 pgraft_wait_event(PgraftWait wait);
@@ -282,6 +288,7 @@ extern void pgraft_restart(int kind, const char *reason);	/* 1 standby, 2 rewind
 /* ---- used by the upkeep worker ---- */
 extern void pgraft_end_stranded_waits(void);	/* restart.c: of a fenced primary whose consensus worker can't run, which nobody else would end (rules 6, 11) */
 extern void pgraft_slots_keep(void);	/* slots.c */
+extern void pgraft_rejoins_observe(void);	/* rejoins.c */
 extern void pgraft_parity_check(void);	/* parity.c */
 extern char *pgraft_parity_problem(void);	/* which settings are lower than the leader's WAL needs; NULL: none. palloc'd */
 extern void pgraft_health_probe(void);	/* health.c; rule 11 */

@@ -26,7 +26,6 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #include "compat.h"
 #include "history.h"
@@ -103,7 +102,7 @@ read_target(void)
 static void
 nap(long ms)
 {
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, PG_WAIT_EXTENSION);
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, pgraft_wait_event(PGRAFT_WAIT_RECEIVER));
 	ResetLatch(MyLatch);
 	PGRAFT_RECEIVER_INTERRUPTS();
 	if (ConfigReloadPending)

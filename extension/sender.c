@@ -24,7 +24,6 @@
 #include "storage/latch.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #include "access/xlog.h"
 #include "seams.h"
@@ -457,7 +456,7 @@ admit_walsender(const Port *port)
 	/* One live walsender per member: the stale one goes before the new one counts (rule 6). */
 	while ((admission = try_register(&stream)) == STALE_OWNER && GetCurrentTimestamp() < deadline)
 	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, STALE_SENDER_NAP_MS, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, STALE_SENDER_NAP_MS, pgraft_wait_event(PGRAFT_WAIT_ADMISSION));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}

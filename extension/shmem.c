@@ -9,7 +9,6 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/shmem.h"
-#include "utils/timestamp.h"
 
 PgraftShared *pgraft_shared = NULL;
 

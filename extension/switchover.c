@@ -13,7 +13,6 @@
 #include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #include "sql.h"
 
@@ -57,7 +56,7 @@ checkpoint_first(void)
 	RequestCheckpoint(CHECKPOINT_FORCE | CHECKPOINT_IMMEDIATE);
 	while (last_checkpoint() < wanted && GetCurrentTimestamp() < until)
 	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, CHECKPOINT_NAP_MS, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, CHECKPOINT_NAP_MS, pgraft_wait_event(PGRAFT_WAIT_SWITCHOVER));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}

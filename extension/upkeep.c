@@ -1,6 +1,6 @@
 /*
  * upkeep.c: the second worker, for what may take its time or wait for a disk: the members' slots (slots.c), the probes of the database (health.c), a look at the control file
- * (parity.c) and the memory of how far the WAL reached (observe.c). No failover waits for it.
+ * (parity.c), who rejoins (rejoins.c) and the memory of how far the WAL reached (observe.c). No failover waits for it.
  *
  * An error ends the process, which leaves no slot acquired; the postmaster starts it again some seconds later.
  */
@@ -12,7 +12,6 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/guc.h"
-#include "utils/wait_event.h"
 
 #include "seams.h"
 
@@ -47,9 +46,10 @@ pgraft_upkeep_main(Datum arg)
 			pgraft_health_probe();
 			pgraft_parity_check();
 			pgraft_slots_keep();
+			pgraft_rejoins_observe();
 			pgraft_keep_wal_end();
 		}
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, PASS_MS, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, PASS_MS, pgraft_wait_event(PGRAFT_WAIT_UPKEEP));
 		ResetLatch(MyLatch);
 	}
 	proc_exit(pgraft_server_is_stopping() ? 0 : 1);

@@ -11,7 +11,8 @@ uint32
 pgraft_wait_event(PgraftWait wait)
 {
 #if PG_VERSION_NUM >= 170000
-	static const char *const names[] = {"PgraftCommand", "PgraftLeadership", "PgraftKvChange", "PgraftWorker"};
+	static const char *const names[] = {"PgraftCommand", "PgraftLeadership", "PgraftKvChange", "PgraftSwitchover",
+	"PgraftAdmission", "PgraftReceiver", "PgraftWorker", "PgraftUpkeep"};
 	static uint32 events[lengthof(names)];
 
 	if (events[wait] == 0)

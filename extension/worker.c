@@ -216,7 +216,7 @@ pause_ms(long ms)
 
 		if (left <= 0 || ShutdownRequestPending)
 			return;
-		events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_POSTMASTER_DEATH, left, PG_WAIT_EXTENSION);
+		events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_POSTMASTER_DEATH, left, pgraft_wait_event(PGRAFT_WAIT_WORKER));
 		if (events & WL_POSTMASTER_DEATH)
 			end_with_postmaster();
 		if (events & WL_LATCH_SET)
@@ -545,6 +545,7 @@ publish(void)
 		pgraft_shared->status = status;
 	pgraft_shared->view = view;
 	pgraft_shared->orders = orders;
+	pgraft_engine_rejoins(engine, pgraft_shared->rejoins, pgraft_shared->rejoins_count);
 	LWLockRelease(pgraft_shared->lock);
 
 	if (news)

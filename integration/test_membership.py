@@ -124,6 +124,15 @@ def test_a_node_that_lags_does_not_vote(cluster: LocalCluster) -> None:
             FAILOVER_SECONDS,
             "the leader to say how far node 4 is behind",
         )
+        phase, behind, why = sql(
+            cluster,
+            leader.id,
+            "SELECT phase, bytes_behind, waits_for FROM pgraft_stat_progress_rejoin"
+            " WHERE node_id = 4",
+        )
+        assert phase == "catching up"
+        assert behind >= BACKLOG / 2
+        assert "behind" in why
     finally:
         stopped.release()
 

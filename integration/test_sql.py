@@ -459,6 +459,8 @@ def test_views_show_figures_that_move(shared: LocalCluster) -> None:
     after = figures()
     assert after["command_count"] == before["command_count"] + 20
     assert after["disk_write_count"] > before["disk_write_count"]
+    assert before["disk_sync_count"] < after["disk_sync_count"] <= after["disk_write_count"]
+    assert 0 < after["disk_sync_p50"] <= after["disk_sync_max"]
     assert after["disk_entries"] >= before["disk_entries"] + 20
     assert 0 < after["command_p50"] <= after["command_p99"] <= after["command_max"]
     assert after["worker_memory"] > 1e6
@@ -483,6 +485,110 @@ def test_views_show_figures_that_move(shared: LocalCluster) -> None:
     assert first[0][0] is None
 
 
+def test_messages_and_bytes_are_counted_by_type_and_member(shared: LocalCluster) -> None:
+    leader, follower = shared.leader(), a_follower(shared)
+    mine = "SELECT sent, bytes_sent FROM pgraft_messages WHERE node_id = %s AND type = 'append'"
+    yours = "SELECT bytes_received FROM pgraft_messages WHERE node_id = %s AND type = 'append'"
+    messages, before = one(shared, leader, mine, follower.id)
+    arrived = one(shared, follower, yours, leader.id)
+    one(shared, leader, f"SELECT pgraft_log_append(repeat('x', {MEBIBYTE}))")
+
+    def counted() -> bool:
+        sent, size = one(shared, leader, mine, follower.id)
+        heard = one(shared, follower, yours, leader.id)
+        return bool(sent > messages and size >= before + MEBIBYTE and heard >= arrived + MEBIBYTE)
+
+    wait_for(counted, 60, "the text to be counted at both ends")
+    for node in shared.nodes.values():
+        sums = rows(
+            shared,
+            node,
+            "SELECT sum(bytes_sent) = max(bytes_sent_all_types), count(DISTINCT type) > 1"
+            " FROM pgraft_messages GROUP BY node_id",
+        )
+        assert sums
+        assert all(row[0] for row in sums), "the types make up the whole"
+    types = {
+        row[0]
+        for row in rows(shared, leader, "SELECT type FROM pgraft_messages WHERE received > 0")
+    }
+    assert {"append_response", "heartbeat_response", "wal_status"} <= types
+
+
+def test_the_members_are_shown_with_state_and_last_contact(shared: LocalCluster) -> None:
+    leader, follower = shared.leader(), a_follower(shared)
+    statement = (
+        "SELECT node_id, state, last_contact > now() - interval '1 minute', timeline,"
+        " wal_lsn > '0/0', failover_priority, nosync FROM pgraft_get_nodes() ORDER BY node_id"
+    )
+    timeline = one(shared, leader, "SELECT timeline FROM pgraft_get_cluster_status()")
+
+    def all_stream() -> bool:
+        return rows(shared, leader, statement) == [
+            (n, "leader" if n == leader.id else "streaming", True, timeline, True, 100, False)
+            for n in shared.nodes
+        ]
+
+    wait_for(all_stream, 60, "all members to stream")
+    seen = [(row[1], row[2]) for row in rows(shared, follower, statement)]
+    assert seen == [("leader" if n == leader.id else None, None) for n in shared.nodes]
+    shared.pause(follower.id)
+    try:
+        state = "SELECT state FROM pgraft_members WHERE node_id = %s"
+        wait_for(
+            lambda: one(shared, leader, state, follower.id) == "no answer", 60, "it to be missed"
+        )
+    finally:
+        shared.resume(follower.id)
+    a_follower(shared)
+
+
+def test_a_database_of_the_first_version_is_served_and_updated(shared: LocalCluster) -> None:
+    """The library is the new one for all databases; what users built on the views stays."""
+    leader = shared.leader()
+    with shared.connect(leader.id) as connection:
+        connection.execute("DROP DATABASE IF EXISTS old")
+        connection.execute("CREATE DATABASE old TEMPLATE template0")
+
+    def columns(connection: psycopg.Connection[Any], what: str) -> list[str]:
+        found = connection.execute(f"SELECT * FROM {what}".encode())
+        assert found.fetchall(), what
+        return [column.name for column in found.description or []]
+
+    with other_database(shared, leader, "old") as connection:
+        connection.execute("CREATE EXTENSION pgraft VERSION '0.1.0'")
+        old = {
+            what: columns(connection, what)
+            for what in (
+                "pgraft_get_nodes()",
+                "pgraft_get_messages()",
+                "pgraft_members",
+                "pgraft_messages",
+            )
+        }
+        assert old["pgraft_get_nodes()"][-1] == "waits_for"
+        assert old["pgraft_get_messages()"][-1] == "dropped_all_types"
+        connection.execute("CREATE VIEW mine AS SELECT node_id, role FROM pgraft_members")
+        connection.execute("CREATE VIEW too AS SELECT sent FROM pgraft_messages")
+        connection.execute("ALTER EXTENSION pgraft UPDATE")
+        for what, before in old.items():
+            now = columns(connection, what)
+            assert now[: len(before)] == before
+            assert len(now) > len(before), what
+        assert connection.execute("SELECT count(*) FROM mine").fetchone() == (3,)
+        assert columns(connection, "too") == ["sent"]
+        updated = connection.execute(GRANTS.encode()).fetchall()
+    with shared.connect(leader.id) as connection:
+        assert connection.execute(GRANTS.encode()).fetchall() == updated
+
+
+GRANTS = """SELECT objid::regprocedure::text, proacl::text, obj_description(objid, 'pg_proc')
+    FROM pg_depend JOIN pg_proc ON pg_proc.oid = objid
+    WHERE refclassid = 'pg_extension'::regclass AND classid = 'pg_proc'::regclass AND
+        refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pgraft')
+    ORDER BY 1"""
+
+
 def test_who_may_do_what(shared: LocalCluster) -> None:
     leader = shared.leader()
     with shared.connect(leader.id) as connection:
@@ -496,6 +602,10 @@ def test_who_may_do_what(shared: LocalCluster) -> None:
             "SELECT * FROM pgraft_get_nodes()": {"an_admin", "a_monitor", "somebody"},
             "SELECT * FROM pgraft_members": {"an_admin", "a_monitor"},
             "SELECT * FROM pgraft_failovers": {"an_admin", "a_monitor"},
+            "SELECT * FROM pgraft_messages": {"an_admin", "a_monitor"},
+            "SELECT * FROM pgraft_get_messages()": {"an_admin", "a_monitor"},
+            "SELECT * FROM pgraft_stat_progress_rejoin": {"an_admin", "a_monitor"},
+            "SELECT * FROM pgraft_get_rejoins()": {"an_admin", "a_monitor"},
             "SELECT pgraft_kv_get('k')": {"an_admin", "a_monitor"},
             "SELECT pgraft_kv_put('k', 'v')": {"an_admin"},
             "SELECT pgraft_kv_delete('k')": {"an_admin"},
@@ -525,6 +635,32 @@ def test_who_may_do_what(shared: LocalCluster) -> None:
             "pgraft_is_leader",
             "pgraft_read_barrier",
         }
+
+
+def test_functions_say_what_they_do_to_the_planner(shared: LocalCluster) -> None:
+    """Nothing may be computed once and kept, but the version; parallel workers give no commands."""
+    kinds = rows(
+        shared,
+        shared.leader(),
+        "SELECT DISTINCT proname, provolatile::text, proparallel::text FROM pg_proc"
+        " WHERE proname LIKE 'pgraft%%' ORDER BY 1",
+    )
+    assert [name for name, volatile, _ in kinds if volatile != "v"] == ["pgraft_get_version"]
+    safe = {name for name, _, parallel in kinds if parallel == "s"}
+    assert safe == {
+        "pgraft_get_cluster_status",
+        "pgraft_get_command",
+        "pgraft_get_commit_quorum",
+        "pgraft_get_leader",
+        "pgraft_get_nodes",
+        "pgraft_get_queue_status",
+        "pgraft_get_rejoins",
+        "pgraft_get_term",
+        "pgraft_get_version",
+        "pgraft_get_worker_state",
+        "pgraft_in_contact",
+        "pgraft_is_leader",
+    }
 
 
 def test_everything_has_a_comment(shared: LocalCluster) -> None:

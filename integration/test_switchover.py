@@ -323,8 +323,14 @@ def test_a_learner_for_good_and_a_node_that_shall_not_lead(shared: LocalCluster)
     wait_for(lambda: refused(4, "is a learner"), 60, "the learner to be refused")
     wait_for(lambda: refused(reluctant.id, "failover_priority 0"), 60, "the other to be refused")
     with shared.connect(leader.id) as connection:
-        roles = connection.execute("SELECT role FROM pgraft_get_nodes() WHERE node_id = 4")
-        assert roles.fetchall() == [("learner",)]
+        nodes = connection.execute(
+            "SELECT role, nosync, failover_priority FROM pgraft_get_nodes()"
+            " WHERE node_id IN (4, %s) ORDER BY node_id = 4",
+            [reluctant.id],
+        )
+        assert nodes.fetchall() == [("voter", False, 0), ("learner", True, 100)]
+        rejoins = connection.execute("SELECT node_id FROM pgraft_stat_progress_rejoin")
+        assert rejoins.fetchall() == [], "it shall not get a vote, so it does not wait for one"
         names = connection.execute("SHOW synchronous_standby_names").fetchone()
         assert names is not None
         assert "pgraft_4" not in names[0]

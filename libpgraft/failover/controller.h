@@ -111,6 +111,7 @@ class Controller {
   // Given up; false: there is none, or the target has been told to take over already.
   bool cancel_switchover(const Status& why);
   bool switching_over() const { return switchover_.has_value(); }
+  NodeId switching_over_to() const { return switchover_ ? switchover_->to() : 0; }
   // Why the last switchover was given up, once.
   std::optional<Status> take_switchover_outcome() { return std::exchange(given_up_, {}); }
 

@@ -168,6 +168,9 @@ void wire(Maker maker) {
   maker.add("hello-to-any", kHello, transport::encode(transport::Hello{full_identity(), 2, 0}));
   maker.add("status-blank", kStatus, transport::encode(transport::ClusterStatus{}));
   maker.add("status", kStatus, transport::encode(full_status()));
+  transport::ClusterStatus newer = full_status();
+  newer.more = {true, 900, 1700000000000, "ops", 2, {{2, 15}}, {{3, "copy", 5, kMost, 60}, {}}};
+  maker.add("status-with-more", kStatus, transport::encode(newer));
   maker.add("wal-status-blank", kWalStatus, transport::encode(failover::WalStatus{}));
   maker.add("wal-status", kWalStatus, transport::encode(wal_status()));
 }

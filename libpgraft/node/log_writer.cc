@@ -205,8 +205,10 @@ void ThreadedLogWriter::run() {
       }
       lock.lock();
       if (took) {
-        stats_.write_us.add(static_cast<std::uint64_t>(
-            std::chrono::duration_cast<std::chrono::microseconds>(*took).count()));
+        const auto took_us = static_cast<std::uint64_t>(
+            std::chrono::duration_cast<std::chrono::microseconds>(*took).count());
+        stats_.write_us.add(took_us);
+        if (synced) stats_.sync_us.add(took_us);
         stats_.entries += written_entries;
         stats_.synced += synced ? 1 : 0;
       }

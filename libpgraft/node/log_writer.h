@@ -25,6 +25,7 @@ namespace pgraft::node {
 // What the disk did. One write is one sync at most.
 struct WriteStats {
   Histogram write_us;
+  Histogram sync_us;  // of those that ended with a sync
   std::uint64_t entries = 0;
   std::uint64_t synced = 0;
 };

@@ -1,7 +1,6 @@
 // Metrics: what a node counts and measures of itself since it started. A copy, made on the loop.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -13,17 +12,12 @@
 
 namespace pgraft::node {
 
-inline constexpr std::size_t kMessageTypes =
-    static_cast<std::size_t>(raft::MessageType::kReadIndexResponse) + 1;  // of those that travel
-using MessageCounts = std::array<std::uint64_t, kMessageTypes>;
-
 struct PeerMetrics {
   raft::NodeId id = 0;
   bool tracked = false;  // the rest of the line: this node leads
   raft::ProgressView progress;
   std::uint64_t idle_ms = 0;  // since its last answer in this term
-  transport::PeerStats wire;  // of the connection to it
-  MessageCounts sent{}, received{};
+  transport::PeerStats wire;
 };
 
 struct Metrics {

@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "libpgraft/base/status.h"
 #include "libpgraft/node/member_files.h"
@@ -63,6 +64,8 @@ class DatabaseHost : public Host {
   // Does a session that begins now find the fence lifted, and the lease alive? Until then status()
   // does not say `writable`: one that began behind the fence would be ended.
   virtual bool accepts_writes() { return true; }
+  // Who copies from the server at the moment, in order to join or rejoin.
+  virtual std::vector<transport::RejoinStatus> rejoins() { return {}; }
   // The key-value store has changed here, up to this revision. Called under the state machine's
   // lock: it must only leave a word.
   virtual void kv_changed(state::Revision) {}

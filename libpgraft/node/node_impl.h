@@ -141,6 +141,8 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   void count_election(raft::Term term);
   void time_leadership();
   Metrics make_metrics();
+  transport::StatusMore status_more(const raft::NodeStatus& raft) const;
+  std::uint64_t idle_ms(const raft::ProgressView& progress) const;
   void fail(const Status& why);
 
   // Parts of open() and init()
@@ -201,7 +203,6 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   LeadershipTimer leadership_;       // (loop)
   Histogram tick_delay_us_;          // (loop)
   state::Revision kv_revision_ = 0;  // (loop) as told to the host
-  std::map<raft::NodeId, MessageCounts> sent_, received_;  // (loop) by member and type
 
   mutable std::shared_mutex machine_mutex_;
 

@@ -38,15 +38,6 @@ void take_up_to(std::size_t count, std::deque<T>* from, std::deque<T>* to) {
   }
 }
 
-// Of members and strangers, as many as there may be of both; the rest is not counted.
-void count_message(std::map<raft::NodeId, MessageCounts>* counts, raft::NodeId id,
-                   raft::MessageType type) {
-  const auto found = counts->find(id);
-  if (found == counts->end() && counts->size() >= 2 * state::kMaxMembers) return;
-  MessageCounts& of_node = found == counts->end() ? (*counts)[id] : found->second;
-  if (static_cast<std::size_t>(type) < of_node.size()) ++of_node[static_cast<std::size_t>(type)];
-}
-
 std::size_t bytes_of(const std::vector<raft::Message>& messages) {
   std::size_t bytes = 0;
   for (const raft::Message& m : messages) {
@@ -112,10 +103,7 @@ void NodeImpl::on_messages(std::vector<raft::Message> messages) {
       }
       if (!failed_) return;
       messages_processed_ += messages.size();
-      for (raft::Message& message : messages) {
-        count_message(&received_, message.from, message.type);
-        replica_->receive(std::move(message));
-      }
+      for (raft::Message& message : messages) replica_->receive(std::move(message));
     });
   }
   queue_wake_.notify_one();
@@ -368,7 +356,6 @@ void NodeImpl::fail(const Status& why) {
 void NodeImpl::send(raft::Message message) {
   if (message.type == raft::MessageType::kHeartbeat) ++heartbeats_sent_;
   if (message.type == raft::MessageType::kVote) count_election(message.term);
-  count_message(&sent_, message.to, message.type);
   if (transport_) transport_->send(std::move(message));
 }
 

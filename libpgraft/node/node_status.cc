@@ -123,6 +123,7 @@ void NodeImpl::publish_status() {
   if (const auto* done = replica_->machine().latest_done()) {
     now.promoted_timeline = done->promotion.timeline;
   }
+  now.more = status_more(raft);
   for (const auto& record : replica_->machine().promotions()) {
     if (!record.done) continue;
     const failover::Promotion& p = record.promotion;
@@ -158,6 +159,28 @@ void NodeImpl::publish_status() {
   if (host_ == nullptr || (!news && ticks_to_news_ > 0)) return;
   ticks_to_news_ = heartbeat_ticks_;
   host_->status_changed();
+}
+
+transport::StatusMore NodeImpl::status_more(const raft::NodeStatus& raft) const {
+  transport::StatusMore more;
+  const bool leads = raft.soft.role == raft::Role::kLeader;
+  const state::Pause& pause = replica_->machine().pause();
+  more.paused_until_ms = pause.until_ms;
+  more.paused_by = pause.by;
+  if (host_ != nullptr) {
+    more.fenced = !host_->accepts_writes();
+    more.lease_ms = static_cast<std::uint64_t>(lease_remaining().count());
+    more.switchover_to = replica_->controller().switching_over_to();
+    more.rejoins = host_->rejoins();
+  }
+  for (const auto& [id, progress] : raft.progress) {
+    if (leads) more.contacts.push_back({id, id == config_.node_id ? 0 : idle_ms(progress)});
+  }
+  return more;
+}
+
+std::uint64_t NodeImpl::idle_ms(const raft::ProgressView& progress) const {
+  return progress.idle_ticks * static_cast<std::uint64_t>(tick_.count());
 }
 
 // How this node became a writable leader goes into the log, where every node finds it.
@@ -218,11 +241,9 @@ Metrics NodeImpl::make_metrics() {
     peer.tracked = raft.soft.role == raft::Role::kLeader && progress != raft.progress.end();
     if (peer.tracked) {
       peer.progress = progress->second;
-      peer.idle_ms = progress->second.idle_ticks * static_cast<std::uint64_t>(tick_.count());
+      peer.idle_ms = id == config_.node_id ? 0 : idle_ms(progress->second);
     }
     if (id != config_.node_id) peer.wire = transport_->peer_stats(id);
-    if (const auto sent = sent_.find(id); sent != sent_.end()) peer.sent = sent->second;
-    if (const auto got = received_.find(id); got != received_.end()) peer.received = got->second;
     m.peers.push_back(std::move(peer));
   }
   return m;

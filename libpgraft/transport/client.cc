@@ -14,8 +14,10 @@ constexpr std::size_t kMaxAnswerBytes = 4u << 20;
 
 class Query final : private StreamOwner {
  public:
-  Query(const std::string& host, std::uint16_t port, FrameType request)
-      : where_(format_address(host, port)), request_(request), resolver_(io_, host, port) {}
+  Query(const std::string& host, std::uint16_t port, FrameType request, const std::string& payload)
+      : where_(format_address(host, port)),
+        request_(encode_frame(request, payload)),
+        resolver_(io_, host, port) {}
 
   Result<Frame> run(std::chrono::milliseconds timeout) {
     const auto deadline = std::chrono::steady_clock::now() + timeout;
@@ -57,7 +59,7 @@ class Query final : private StreamOwner {
     stream_.emplace(std::move(*socket_), static_cast<StreamOwner*>(this));
     stream_->set_max_payload(kMaxAnswerBytes);
     stream_->start_reading();
-    stream_->write(encode_frame(request_, ""));
+    stream_->write(request_);
   }
 
   void on_frame(Frame frame) override {
@@ -73,7 +75,7 @@ class Query final : private StreamOwner {
   }
 
   const std::string where_;
-  const FrameType request_;
+  const std::string request_;
   asio::io_context io_;
   Resolver resolver_;
   Resolver::Endpoints endpoints_;
@@ -84,8 +86,9 @@ class Query final : private StreamOwner {
 
 template <class T>
 Result<T> ask(const std::string& host, std::uint16_t port, std::chrono::milliseconds timeout,
-              FrameType request, FrameType expected, Result<T> (*decode)(std::string_view)) {
-  const Result<Frame> answer = Query(host, port, request).run(timeout);
+              FrameType request, const std::string& payload, FrameType expected,
+              Result<T> (*decode)(std::string_view)) {
+  const Result<Frame> answer = Query(host, port, request, payload).run(timeout);
   if (!answer.is_ok()) return answer.status();
   const std::string where = format_address(host, port);
   if (answer->type != expected) {
@@ -100,13 +103,14 @@ Result<T> ask(const std::string& host, std::uint16_t port, std::chrono::millisec
 
 Result<Identity> query_identity(const std::string& host, std::uint16_t port,
                                 std::chrono::milliseconds timeout) {
-  return ask<Identity>(host, port, timeout, FrameType::kQueryIdentity, FrameType::kIdentity,
+  return ask<Identity>(host, port, timeout, FrameType::kQueryIdentity, "", FrameType::kIdentity,
                        decode_identity);
 }
 
 Result<ClusterStatus> query_status(const std::string& host, std::uint16_t port,
                                    std::chrono::milliseconds timeout) {
-  return ask<ClusterStatus>(host, port, timeout, FrameType::kQueryStatus, FrameType::kStatus,
+  return ask<ClusterStatus>(host, port, timeout, FrameType::kQueryStatus,
+                            std::string(1, static_cast<char>(kStatusForm)), FrameType::kStatus,
                             decode_status);
 }
 

@@ -19,12 +19,16 @@ constexpr std::size_t kMinEntryBytes = 8 + 8 + 1 + 4;
 constexpr std::size_t kMinMessageBytes = 92;
 constexpr std::size_t kMinMemberStatusBytes = 104;
 constexpr std::size_t kPromotionStatusBytes = 8 + 8 + 4 + 8;
+constexpr std::size_t kContactBytes = 8 + 8;
+constexpr std::size_t kMinRejoinStatusBytes = 8 + 4 + 8 + 8 + 8;
 
 // Encoder and Decoder have the same methods, so that one function per type (below) describes both
 // directions.
 class Encoder {
  public:
-  explicit Encoder(std::string* out) : archive_(out) {}
+  explicit Encoder(std::string* out) : out_(out), archive_(out) {}
+
+  std::size_t size() const { return out_->size(); }
 
   template <class T>
   void number(const T& value) {
@@ -58,7 +62,13 @@ class Encoder {
     if (value != nullptr) each(*value);
   }
 
+  template <class T, class F>
+  void rest(const std::optional<T>& value, F each) {
+    if (value) each(*value);
+  }
+
  private:
+  const std::string* out_;
   state::ByteWriter archive_;
 };
 
@@ -114,6 +124,12 @@ class Decoder {
     each(*made);
     value = std::move(made);
   }
+  // What an older version ends without.
+  template <class T, class F>
+  void rest(std::optional<T>& value, F each) {
+    if (remaining() > 0) each(value.emplace());
+  }
+  std::size_t remaining() const { return archive_.remaining(); }
   void end() const {
     if (archive_.remaining() != 0) refuse("bytes follow its end");
   }
@@ -257,6 +273,30 @@ void promotion_status_fields(C& c, T& promotion) {
 }
 
 template <class C, class T>
+void rejoin_status_fields(C& c, T& rejoin) {
+  c.number(rejoin.node);
+  c.text(rejoin.phase, kMaxTextBytes);
+  c.number(rejoin.bytes_done);
+  c.number(rejoin.bytes_total);
+  c.number(rejoin.seconds);
+}
+
+template <class C, class T>
+void status_more_fields(C& c, T& more) {
+  c.flag(more.fenced);
+  c.number(more.lease_ms);
+  c.number(more.paused_until_ms);
+  c.text(more.paused_by, kMaxTextBytes);
+  c.number(more.switchover_to);
+  c.list(more.contacts, kMaxMembersInStatus, kContactBytes, [&](auto& contact) {
+    c.number(contact.node);
+    c.number(contact.idle_ms);
+  });
+  c.list(more.rejoins, kMaxMembersInStatus, kMinRejoinStatusBytes,
+         [&](auto& rejoin) { rejoin_status_fields(c, rejoin); });
+}
+
+template <class C, class T>
 void status_fields(C& c, T& status) {
   identity_fields(c, status.identity);
   c.text(status.state, kMaxTextBytes);
@@ -280,6 +320,7 @@ void status_fields(C& c, T& status) {
          [&](auto& member) { member_status_fields(c, member); });
   c.list(status.promotions, state::kKeptPromotions, kPromotionStatusBytes,
          [&](auto& promotion) { promotion_status_fields(c, promotion); });
+  c.rest(status.more, [&](auto& more) { status_more_fields(c, more); });
 }
 
 template <class C, class T>
@@ -335,11 +376,20 @@ Result<T> decoded(std::string_view payload, const char* what, F fields) {
 }  // namespace
 
 std::string encode(const std::vector<raft::Message>& messages) {
+  std::vector<std::size_t> bytes;
+  return encode_sized(messages, &bytes);
+}
+
+std::string encode_sized(const std::vector<raft::Message>& messages,
+                         std::vector<std::size_t>* bytes) {
   std::size_t bytes_max = 0;
   for (const raft::Message& m : messages) bytes_max += encoded_bytes_max(m);
   return encoded(bytes_max, [&](Encoder& c) {
-    c.list(messages, kMaxMessagesPerFrame, kMinMessageBytes,
-           [&](const raft::Message& m) { message_fields(c, m); });
+    c.list(messages, kMaxMessagesPerFrame, kMinMessageBytes, [&](const raft::Message& m) {
+      const std::size_t before = c.size();
+      message_fields(c, m);
+      bytes->push_back(c.size() - before);
+    });
   });
 }
 
@@ -376,10 +426,19 @@ std::string encode(const SnapshotAck& ack) {
 }
 
 Result<std::vector<raft::Message>> decode_messages(std::string_view payload) {
+  std::vector<std::size_t> bytes;
+  return decode_messages_sized(payload, &bytes);
+}
+
+Result<std::vector<raft::Message>> decode_messages_sized(std::string_view payload,
+                                                         std::vector<std::size_t>* bytes) {
   return decoded<std::vector<raft::Message>>(
-      payload, "batch of messages", [](Decoder& c, std::vector<raft::Message>& messages) {
-        c.list(messages, kMaxMessagesPerFrame, kMinMessageBytes,
-               [&](raft::Message& m) { message_fields(c, m); });
+      payload, "batch of messages", [&](Decoder& c, std::vector<raft::Message>& messages) {
+        c.list(messages, kMaxMessagesPerFrame, kMinMessageBytes, [&](raft::Message& m) {
+          const std::size_t before = c.remaining();
+          message_fields(c, m);
+          bytes->push_back(before - c.remaining());
+        });
       });
 }
 

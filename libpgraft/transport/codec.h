@@ -57,6 +57,9 @@ struct SnapshotAck {
 inline constexpr std::size_t kMaxMessagesPerFrame = 4096;
 
 std::string encode(const std::vector<raft::Message>& messages);
+// The same; `bytes` gets what each of the messages took.
+std::string encode_sized(const std::vector<raft::Message>& messages,
+                         std::vector<std::size_t>* bytes);
 std::string encode(const failover::Report& report);
 std::string encode(const failover::WalStatus& status);
 std::string encode(const Identity& identity);
@@ -67,6 +70,8 @@ std::string encode_chunk(std::uint64_t transfer, std::uint64_t offset, std::stri
 std::string encode(const SnapshotAck& ack);
 
 Result<std::vector<raft::Message>> decode_messages(std::string_view payload);
+Result<std::vector<raft::Message>> decode_messages_sized(std::string_view payload,
+                                                         std::vector<std::size_t>* bytes);
 Result<failover::Report> decode_report(std::string_view payload);
 Result<failover::WalStatus> decode_wal_status(std::string_view payload);
 Result<Identity> decode_identity(std::string_view payload);

@@ -68,6 +68,27 @@ TEST(Codec, GivesBackEveryFieldOfTheOtherPayloads) {
   test::expect_same(*status, test::some_status());
 }
 
+// An older version's ends where the rest would begin; that alone is no damage.
+TEST(Codec, GivesBackAStatusWithAndWithoutWhatNewerVersionsAdd) {
+  const std::string whole = encode(test::some_whole_status());
+  const std::string older = encode(test::some_status());
+  ASSERT_TRUE(whole.starts_with(older));
+  const auto status = decode_status(whole);
+  ASSERT_TRUE(status.is_ok()) << status.status().to_string();
+  test::expect_same(*status, test::some_whole_status());
+  for (std::size_t length = 0; length < whole.size(); ++length) {
+    EXPECT_EQ(decode_status(std::string_view(whole).substr(0, length)).is_ok(),
+              length == older.size());
+  }
+  EXPECT_EQ(decode_status(whole + '\0').status().code(), Code::kCorruption);
+  for (std::size_t at = older.size(); at + 4 <= whole.size(); ++at) {
+    std::string hostile = whole;
+    hostile.replace(at, 4, "\xff\xff\xff\xff");
+    const Status s = decode_status(hostile).status();
+    ASSERT_TRUE(s.is_ok() || s.code() == Code::kCorruption) << at;
+  }
+}
+
 TEST(Codec, GivesBackEveryFieldOfASnapshotsPieces) {
   const SnapshotHeader header = some_snapshot_header();
   const auto decoded = decode_snapshot_header(encode(header));

@@ -33,7 +33,7 @@ enum class FrameType : std::uint8_t {
   kQueryIdentity =
       6,  // requests: the first frame of a connection, answered, then the connection is closed
   kIdentity = 7,
-  kQueryStatus = 8,
+  kQueryStatus = 8,  // nothing, or the byte kStatusForm: then with StatusMore
   kStatus = 9,
   kSnapshotHeader = 10,  // a snapshot message without its data, which follows in chunks
   kSnapshotChunk = 11,
@@ -41,6 +41,7 @@ enum class FrameType : std::uint8_t {
   kWalStatus = 13,    // a failover::WalStatus
 };
 inline constexpr std::uint8_t kLastFrameType = 13;
+inline constexpr std::uint8_t kStatusForm = 2;  // the newest that this version knows; 0.1.0's is 1
 
 inline constexpr std::size_t kFrameHeaderBytes = 16;
 inline constexpr std::size_t kMaxHandshakeBytes =

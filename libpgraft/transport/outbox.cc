@@ -108,12 +108,20 @@ void Outboxes::connected(raft::NodeId id) {
   if (found != boxes_.end()) found->second.stats.connected = true;
 }
 
-void Outboxes::sent(raft::NodeId id, std::size_t messages, std::size_t bytes) {
+void Outboxes::sent(raft::NodeId id, const Traffic& traffic) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto found = boxes_.find(id);
   if (found == boxes_.end()) return;
-  found->second.stats.messages_sent += messages;
-  found->second.stats.bytes_sent += bytes;
+  PeerStats& stats = found->second.stats;
+  stats.messages_sent += traffic.messages();
+  stats.bytes_sent += traffic.bytes();
+  stats.sent += traffic;
+}
+
+void Outboxes::received(raft::NodeId id, const Traffic& traffic) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto found = boxes_.find(id);
+  if (found != boxes_.end()) found->second.stats.received += traffic;
 }
 
 void Outboxes::dropped(raft::NodeId id, std::size_t messages, const std::string& error) {

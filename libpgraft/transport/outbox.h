@@ -41,7 +41,8 @@ class Outboxes {
   void disconnected(raft::NodeId id, const std::string& error);
 
   void connected(raft::NodeId id);
-  void sent(raft::NodeId id, std::size_t messages, std::size_t bytes);
+  void sent(raft::NodeId id, const Traffic& traffic);
+  void received(raft::NodeId id, const Traffic& traffic);  // from a peer that has an outbox
   void dropped(raft::NodeId id, std::size_t messages, const std::string& error);
   void snapshot_progress(raft::NodeId id, std::uint64_t bytes_sent, std::uint64_t bytes_total);
   PeerStats stats(raft::NodeId id) const;

@@ -11,22 +11,33 @@ namespace {
 constexpr std::size_t kWriteBytes = 1u << 20;   // of one batch, beyond its first message
 constexpr std::size_t kHeaderMarginBytes = 64;  // of a snapshot's header around the message
 
+std::string encode_messages(const std::vector<raft::Message>& messages, Traffic* traffic) {
+  if (messages.empty()) return {};
+  std::vector<std::size_t> bytes;
+  std::string frame = encode_frame(FrameType::kMessages, encode_sized(messages, &bytes));
+  traffic->count_frame(messages, bytes, frame.size());
+  return frame;
+}
+
 // One frame for the messages, one for each of the rest.
-std::string encode_batch(std::vector<OutboxItem> items) {
+std::string encode_batch(std::vector<OutboxItem> items, Traffic* traffic) {
   std::vector<raft::Message> messages;
   std::string others;
   for (OutboxItem& item : items) {
     if (auto* message = std::get_if<raft::Message>(&item.content)) {
       messages.push_back(std::move(*message));
     } else if (const auto* report = std::get_if<failover::Report>(&item.content)) {
-      others += encode_frame(FrameType::kReport, encode(*report));
+      const std::string frame = encode_frame(FrameType::kReport, encode(*report));
+      traffic->count(Traffic::kReport, frame.size());
+      others += frame;
     } else {
-      others +=
+      const std::string frame =
           encode_frame(FrameType::kWalStatus, encode(std::get<failover::WalStatus>(item.content)));
+      traffic->count(Traffic::kWalStatus, frame.size());
+      others += frame;
     }
   }
-  if (messages.empty()) return others;
-  return encode_frame(FrameType::kMessages, encode(messages)) + others;
+  return encode_messages(messages, traffic) + others;
 }
 
 }  // namespace
@@ -152,10 +163,11 @@ void Peer::pump() {
 void Peer::write_next() {
   std::vector<OutboxItem> items =
       env_->outboxes.take(address_.id, kWriteBytes, kMaxMessagesPerFrame);
-  in_flight_.messages = items.size();
-  std::string bytes = encode_batch(std::move(items));
-  bytes += snapshot_.next_frame(std::chrono::steady_clock::now());
-  in_flight_.bytes = bytes.size();
+  in_flight_ = {};
+  std::string bytes = encode_batch(std::move(items), &in_flight_);
+  const std::string piece = snapshot_.next_frame(std::chrono::steady_clock::now());
+  in_flight_.types[Traffic::of(raft::MessageType::kSnapshot)].bytes += piece.size();
+  bytes += piece;
   if (!bytes.empty()) stream_->write(std::move(bytes));
 }
 
@@ -212,7 +224,9 @@ void Peer::conclude(const SnapshotOutcome& outcome) {
   if (outcome.messages == 0) return;
   show_progress();
   if (outcome.arrived) {
-    env_->outboxes.sent(address_.id, outcome.messages, 0);
+    Traffic arrived;
+    arrived.types[Traffic::of(raft::MessageType::kSnapshot)].messages = outcome.messages;
+    env_->outboxes.sent(address_.id, arrived);
   } else {
     env_->outboxes.dropped(address_.id, outcome.messages, outcome.reason);
   }
@@ -223,9 +237,8 @@ void Peer::conclude(const SnapshotOutcome& outcome) {
 
 void Peer::on_written() {
   if (state_ != State::kReady) return;  // the greeting
-  const auto sent = in_flight_;
+  env_->outboxes.sent(address_.id, in_flight_);
   in_flight_ = {};
-  env_->outboxes.sent(address_.id, sent.messages, sent.bytes);
   pump();
 }
 

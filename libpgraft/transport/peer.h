@@ -68,10 +68,7 @@ class Peer final : private StreamOwner {
   std::optional<tcp::socket> socket_;
   std::unique_ptr<Stream> stream_;  // greeting and ready
   Hello hello_;
-  struct Batch {
-    std::size_t messages = 0, bytes = 0;
-  };
-  Batch in_flight_;
+  Traffic in_flight_;
   SnapshotSender snapshot_;            // outlives the connection
   asio::steady_timer snapshot_timer_;  // of its next turn, or its end
   Alive alive_;

@@ -58,11 +58,19 @@ void Session::on_first_frame(const Frame& frame) {
     case FrameType::kHello: return on_hello(frame);
     case FrameType::kQueryIdentity:
       return answer_and_close(FrameType::kIdentity, encode(env_->self()));
-    case FrameType::kQueryStatus:
-      return answer_and_close(FrameType::kStatus, encode(env_->handler->on_status_request()));
+    case FrameType::kQueryStatus: return answer_status(frame);
     default:
       return end("began with a frame of type " + std::to_string(static_cast<int>(frame.type)));
   }
+}
+
+// Versions before 0.2.0 ask with an empty frame, and take what they don't know for damage.
+void Session::answer_status(const Frame& request) {
+  const std::uint8_t form =
+      request.payload.empty() ? 1 : static_cast<std::uint8_t>(request.payload[0]);
+  ClusterStatus status = env_->handler->on_status_request();
+  if (form < kStatusForm) status.more.reset();
+  answer_and_close(FrameType::kStatus, encode(status));
 }
 
 void Session::on_hello(const Frame& frame) {
@@ -84,8 +92,15 @@ void Session::on_hello(const Frame& frame) {
   owner_->on_greeted(this);
 }
 
+void Session::count(std::size_t type, std::uint64_t messages, const Frame& frame) {
+  Traffic traffic;
+  traffic.types[type] = {messages, kFrameHeaderBytes + frame.payload.size()};
+  env_->outboxes.received(peer_, traffic);
+}
+
 void Session::on_messages(const Frame& frame) {
-  Result<std::vector<raft::Message>> messages = decode_messages(frame.payload);
+  std::vector<std::size_t> bytes;
+  Result<std::vector<raft::Message>> messages = decode_messages_sized(frame.payload, &bytes);
   if (!messages.is_ok()) return end(messages.status().message());
   const bool own = std::all_of(messages->begin(), messages->end(),
                                [this](const raft::Message& m) { return m.from == peer_; });
@@ -94,13 +109,18 @@ void Session::on_messages(const Frame& frame) {
     return m.type == raft::MessageType::kSnapshot;
   });
   if (whole) return end("sent a snapshot that it had not announced");
-  if (!messages->empty()) env_->handler->on_messages(std::move(*messages));
+  if (messages->empty()) return;
+  Traffic traffic;
+  traffic.count_frame(*messages, bytes, kFrameHeaderBytes + frame.payload.size());
+  env_->outboxes.received(peer_, traffic);
+  env_->handler->on_messages(std::move(*messages));
 }
 
 void Session::on_report(const Frame& frame) {
   const Result<failover::Report> report = decode_report(frame.payload);
   if (!report.is_ok()) return end(report.status().message());
   if (report->from != peer_) return end("sent a report in the name of another node");
+  count(Traffic::kReport, 1, frame);
   env_->handler->on_report(*report);
 }
 
@@ -108,6 +128,7 @@ void Session::on_wal_status(const Frame& frame) {
   const Result<failover::WalStatus> status = decode_wal_status(frame.payload);
   if (!status.is_ok()) return end(status.status().message());
   if (status->from != peer_) return end("sent a WAL status in the name of another node");
+  count(Traffic::kWalStatus, 1, frame);
   env_->handler->on_wal_status(*status);
 }
 
@@ -115,6 +136,7 @@ void Session::on_snapshot_header(const Frame& frame) {
   Result<SnapshotHeader> header = decode_snapshot_header(frame.payload);
   if (!header.is_ok()) return end(header.status().message());
   if (header->message.from != peer_) return end("sent a snapshot in the name of another node");
+  count(Traffic::of(raft::MessageType::kSnapshot), 0, frame);
   after(env_->snapshots.on_header(peer_, incarnation_, std::move(*header),
                                   std::chrono::steady_clock::now()));
 }
@@ -122,6 +144,7 @@ void Session::on_snapshot_header(const Frame& frame) {
 void Session::on_snapshot_chunk(const Frame& frame) {
   const Result<SnapshotChunk> chunk = decode_snapshot_chunk(frame.payload);
   if (!chunk.is_ok()) return end(chunk.status().message());
+  count(Traffic::of(raft::MessageType::kSnapshot), 0, frame);
   after(env_->snapshots.on_chunk(peer_, *chunk, std::chrono::steady_clock::now()));
 }
 
@@ -130,6 +153,9 @@ void Session::after(SnapshotReceiver::Step step) {
     env_->refusals.report(name(), "its snapshot was refused: " + step.ack.reason);
   }
   if (step.message) {
+    Traffic arrived;
+    arrived.count(Traffic::of(raft::MessageType::kSnapshot), 0);
+    env_->outboxes.received(peer_, arrived);
     std::vector<raft::Message> messages;
     messages.push_back(std::move(*step.message));
     env_->handler->on_messages(std::move(messages));

@@ -48,6 +48,8 @@ class Session final : private StreamOwner {
   void after(SnapshotReceiver::Step step);
   void acknowledge(SnapshotAck ack);
   void write_ack();
+  void answer_status(const Frame& request);
+  void count(std::size_t type, std::uint64_t messages, const Frame& frame);
   void answer_and_close(FrameType type, const std::string& payload);
   void refuse(const std::string& reason);  // told to both sides
   void end(const std::string& garbage);    // told to the handler, if not empty

@@ -48,6 +48,12 @@ inline ClusterStatus some_status() {
   return s;
 }
 
+inline ClusterStatus some_whole_status() {
+  ClusterStatus s = some_status();
+  s.more = {true, 24, 25, "somebody", 26, {{27, 28}, {29, 30}}, {{31, "copy", 32, 33, 34}, {}}};
+  return s;
+}
+
 // One message of each type, with all fields set to different values.
 inline std::vector<raft::Message> every_message() {
   std::vector<raft::Message> messages;
@@ -128,6 +134,7 @@ inline void expect_same(const ClusterStatus& a, const ClusterStatus& b) {
   EXPECT_EQ(a.heartbeats_sent, b.heartbeats_sent);
   EXPECT_EQ(a.elections_triggered, b.elections_triggered);
   EXPECT_EQ(a.promoted_timeline, b.promoted_timeline);
+  EXPECT_EQ(a.more, b.more);
   ASSERT_EQ(a.members.size(), b.members.size());
   for (std::size_t i = 0; i < a.members.size(); ++i) {
     EXPECT_EQ(a.members[i].member, b.members[i].member);

@@ -52,7 +52,7 @@ class Recorder final : public Handler {
   void on_snapshot_sent(NodeId id, bool ok) override {
     record([&] { snapshots.emplace_back(id, ok); });
   }
-  ClusterStatus on_status_request() override { return some_status(); }
+  ClusterStatus on_status_request() override { return some_whole_status(); }
 
   // Waits until `condition`, evaluated under the lock, holds.
   template <class F>

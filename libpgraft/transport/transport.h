@@ -16,10 +16,12 @@
 // callbacks are made on it and must not block. All public methods may be called from any thread.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,6 +53,31 @@ struct PeerAddress {
   std::string host;
   std::uint16_t port = 0;
   bool operator==(const PeerAddress&) const = default;
+};
+
+// Who rejoins, joins or is cloned, as the node that it copies from sees it.
+struct RejoinStatus {
+  raft::NodeId node = 0;
+  std::string phase;                              // "replay", "rewind", "copy", "finish"
+  std::uint64_t bytes_done = 0, bytes_total = 0;  // of the copy; 0 and 0: not known
+  std::uint64_t seconds = 0;                      // since it began
+  bool operator==(const RejoinStatus&) const = default;
+};
+// What of a node's view versions before 0.2.0 don't know: answered to those that ask for it.
+struct StatusMore {
+  struct Contact {
+    raft::NodeId node = 0;
+    std::uint64_t idle_ms = 0;  // leader's view: since its last answer in this term
+    bool operator==(const Contact&) const = default;
+  };
+  bool fenced = false;                // a database whose writes are refused here
+  std::uint64_t lease_ms = 0;         // left of the lease to accept writes; 0: none
+  std::uint64_t paused_until_ms = 0;  // since 1970, as last asked for: it may be over; 0: never
+  std::string paused_by;
+  raft::NodeId switchover_to = 0;  // leader: of the planned switchover under way; 0: none is
+  std::vector<Contact> contacts;
+  std::vector<RejoinStatus> rejoins;
+  bool operator==(const StatusMore&) const = default;
 };
 
 // One node's view of its cluster, as answered over the Raft port.
@@ -90,6 +117,7 @@ struct ClusterStatus {
   std::uint32_t promoted_timeline = 0;  // of the newest completed promotion it knows
   std::vector<MemberStatus> members;
   std::vector<PromotionStatus> promotions;  // newest last, at most state::kKeptPromotions
+  std::optional<StatusMore> more;           // none: of an older version
 };
 
 struct Config {
@@ -134,9 +162,35 @@ class Handler {
   virtual void on_greeted(const Identity& /*peer*/) {}
 };
 
+// What has travelled between two members, by type. The bytes are those on the wire: what a frame
+// takes around its messages counts for the first of them, chunks of a snapshot for the snapshot.
+struct Traffic {
+  static constexpr std::size_t kReport =
+      static_cast<std::size_t>(raft::MessageType::kReadIndexResponse) + 1;  // after Raft's own
+  static constexpr std::size_t kWalStatus = kReport + 1;
+  static constexpr std::size_t kTypes = kWalStatus + 1;
+  static constexpr std::size_t of(raft::MessageType type) { return static_cast<std::size_t>(type); }
+  static const char* type_name(std::size_t type);  // below kTypes
+
+  struct Count {
+    std::uint64_t messages = 0, bytes = 0;
+  };
+  std::array<Count, kTypes> types{};
+
+  void count(std::size_t type, std::uint64_t bytes);  // one message
+  // A frame of messages, each of which took so many of its bytes.
+  void count_frame(const std::vector<raft::Message>& messages,
+                   const std::vector<std::size_t>& bytes, std::uint64_t frame_bytes);
+  Traffic& operator+=(const Traffic& more);
+  std::uint64_t messages() const;
+  std::uint64_t bytes() const;
+};
+
 struct PeerStats {
   bool connected = false;
+  // Handshakes and acknowledgements of snapshots are not counted.
   std::uint64_t messages_sent = 0, bytes_sent = 0, messages_dropped = 0;
+  Traffic sent, received;  // sent: written to the connection
   std::string last_error;
   // Of the snapshot on its way there, of which the peer has acknowledged so much; 0 and 0: none.
   std::uint64_t snapshot_bytes_sent = 0, snapshot_bytes_total = 0;

@@ -4,6 +4,7 @@
 
 PYBIND11_MODULE(_pgraft, m) {
   m.doc() = "The compiled part of pgraft";
+  m.attr("__version__") = PGRAFT_VERSION;
   pgraft::python::add_errors(m);
   pgraft::python::add_files(m);
   pgraft::python::add_queries(m);

@@ -56,6 +56,32 @@ py::dict to_dict(const transport::PromotionStatus& s) {
   return d;
 }
 
+py::dict to_dict(const transport::RejoinStatus& s) {
+  py::dict d;
+  d["node_id"] = s.node;
+  d["phase"] = s.phase;
+  d["bytes_done"] = s.bytes_done;
+  d["bytes_total"] = s.bytes_total;
+  d["seconds"] = s.seconds;
+  return d;
+}
+
+py::dict to_dict(const transport::StatusMore& s) {
+  py::dict d;
+  d["fenced"] = s.fenced;
+  d["lease_ms"] = s.lease_ms;
+  d["paused_until_ms"] = s.paused_until_ms;
+  d["paused_by"] = s.paused_by;
+  d["switchover_to"] = s.switchover_to;
+  py::dict contacts;
+  for (const auto& [node, idle_ms] : s.contacts) contacts[py::int_(node)] = idle_ms;
+  d["idle_ms"] = contacts;
+  py::list rejoins;
+  for (const transport::RejoinStatus& rejoin : s.rejoins) rejoins.append(to_dict(rejoin));
+  d["rejoins"] = rejoins;
+  return d;
+}
+
 }  // namespace
 
 py::dict to_dict(const state::Member& m) {
@@ -99,6 +125,7 @@ py::dict to_dict(const transport::ClusterStatus& s) {
     promotions.append(to_dict(promotion));
   }
   d["promotions"] = promotions;
+  d["more"] = s.more ? py::object(to_dict(*s.more)) : py::object(py::none());
   return d;
 }
 

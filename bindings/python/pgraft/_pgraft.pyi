@@ -5,6 +5,8 @@ from enum import Enum
 from types import TracebackType
 from typing import Any, Final, Self, TypedDict
 
+__version__: Final[str]
+
 class Error(Exception):
     """What pgraft raises."""
 
@@ -112,6 +114,29 @@ class PromotionDict(TypedDict):
     timeline: int
     switch_lsn: int
 
+class RejoinStatusDict(TypedDict):
+    """Who joins or rejoins, as the leader that it copies from sees it; bytes 0: not known."""
+
+    node_id: int
+    phase: str
+    bytes_done: int
+    bytes_total: int
+    seconds: int
+
+class StatusMoreDict(TypedDict):
+    """What versions before 0.2.0 don't answer; `idle_ms` is by member, and the leader's view.
+
+    `paused_until_ms` is since 1970, and may be over; 0: never paused.
+    """
+
+    fenced: bool
+    lease_ms: int
+    paused_until_ms: int
+    paused_by: str
+    switchover_to: int
+    idle_ms: dict[int, int]
+    rejoins: list[RejoinStatusDict]
+
 class ClusterStatusDict(TypedDict):
     """One node's view of its cluster."""
 
@@ -135,6 +160,7 @@ class ClusterStatusDict(TypedDict):
     promoted_timeline: int
     members: list[MemberStatusDict]
     promotions: list[PromotionDict]
+    more: StatusMoreDict | None
 
 class RejoinState(Enum):
     """How far a rejoin is."""

@@ -15,6 +15,7 @@ from pgraft.errors import SetupError
 from pgraft.owner import Owner
 from pgraft.paths import NodePaths
 from pgraft.pg import Postgres, data_directory_version
+from pgraft.progress import COPY, Progress
 from pgraft.source import Source
 
 KEPT_FILES = (
@@ -33,7 +34,12 @@ Log = Callable[[str], None]
 
 
 def base_backup(
-    postgres: Postgres, owner: Owner, source: Source, target: Path, mapping: Mapping[str, Path]
+    postgres: Postgres,
+    owner: Owner,
+    source: Source,
+    target: Path,
+    mapping: Mapping[str, Path],
+    progress: Progress,
 ) -> None:
     """Copies the source's database into the new directory `target`.
 
@@ -43,6 +49,7 @@ def base_backup(
         source: What to copy.
         target: The new directory.
         mapping: Where the source's tablespaces go (`tablespaces.choose`).
+        progress: Told how far it is.
 
     Raises:
         ProgramError: pg_basebackup failed; `target` may be left half made.
@@ -55,13 +62,15 @@ def base_backup(
         "--wal-method=stream",
         "--checkpoint=fast",
         "--no-password",
+        "--progress",
     ]  # fmt: skip
     tablespaces.make(owner, mapping.values())
     for location, place in mapping.items():
         command += ["--tablespace-mapping", f"{_escape(location)}={_escape(str(place))}"]
     owner.make_directory(target)
     try:
-        owner.run(command)
+        progress.phase(COPY)
+        owner.run(command, on_line=progress.take)
     except BaseException:
         tablespaces.discard(mapping.values())
         raise

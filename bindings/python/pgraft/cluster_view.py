@@ -30,6 +30,10 @@ class MemberView:
     answer: NodeStatus | None
     wal: Mapping[str, Any] | None
     """What it told the others of its WAL last; None: they have not heard of it."""
+    nosync: bool = False
+    """Added as one that stays without a vote."""
+    waits_for: str = ""
+    """Why it has no vote yet, as the leader sees it."""
 
     @property
     def server(self) -> str:
@@ -54,6 +58,12 @@ class MemberView:
         if self.answer.state == "follower" and self.learner:
             return "learner"
         return self.answer.state
+
+    @property
+    def priority(self) -> int | None:
+        """Its `failover_priority`; None: it has not told it."""
+        own = self.answer.priority if self.answer else None
+        return int(self.wal["priority"]) if own is None and self.wal else own
 
     def end_lsn(self) -> int | None:
         """End of its WAL as far as anybody knows."""
@@ -106,6 +116,8 @@ class ClusterView:
                     leads=self.leader is not None and self.leader.node_id == node_id,
                     answer=by_id.get(node_id),
                     wal=entry["wal"],
+                    nosync=bool(member["nosync"]),
+                    waits_for=str(entry["waits_for"]),
                 )
             )
         return sorted(found, key=lambda m: m.node_id)

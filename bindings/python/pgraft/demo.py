@@ -175,7 +175,7 @@ class Demo:
         answers = {
             cluster.node(node_id).raft: answer for node_id, answer in cluster.status().items()
         }
-        self._console.print(status_table(answers, title, addresses=False))
+        self._console.print(status_table(answers, title))
 
 
 def _first_row_of_new_leader(writer: Writer, timeline: Timeline) -> float | None:

@@ -14,7 +14,7 @@ import pwd
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,6 +125,7 @@ class Owner:
         timeout: float | None = None,
         environment: Mapping[str, str] | None = None,
         check: bool = True,
+        on_line: Callable[[str], bool] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Runs a program to its end and collects what it says.
 
@@ -137,6 +138,8 @@ class Owner:
             timeout: Seconds until it is ended.
             environment: Additions to the environment.
             check: Raise unless the exit status is 0.
+            on_line: Gets each line when it is written; those for which it returns True are not
+                collected. Not together with a timeout.
 
         Raises:
             ProgramError: It failed, or did not finish in time.
@@ -155,7 +158,10 @@ class Owner:
             **arguments,
         ) as process:
             try:
-                output, _ = process.communicate(timeout=timeout)
+                if on_line is None:
+                    output, _ = process.communicate(timeout=timeout)
+                else:
+                    output = _read_lines(process, on_line)
             except subprocess.TimeoutExpired:
                 end_group(process)
                 raise ProgramError(name, -signal.SIGTERM, f"no end after {timeout} s") from None
@@ -165,6 +171,14 @@ class Owner:
         if check and process.returncode != 0:
             raise ProgramError(name, process.returncode, output[-_OUTPUT_CHARS:])
         return subprocess.CompletedProcess(process.args, process.returncode, output, "")
+
+
+def _read_lines(process: subprocess.Popen[str], on_line: Callable[[str], bool]) -> str:
+    """Until everybody who has the other end of the pipe is gone."""
+    assert process.stdout is not None
+    kept = [line for line in process.stdout if not on_line(line)]
+    process.wait()
+    return "".join(kept)
 
 
 def end_group(process: subprocess.Popen[Any], seconds: float = _TERMINATE_SECONDS) -> None:

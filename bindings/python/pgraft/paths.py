@@ -91,6 +91,11 @@ class NodePaths:
         return self.data_dir / "prepare.lock"
 
     @property
+    def progress(self) -> Path:
+        """How far a rejoin is, while `prepare` works on it."""
+        return self.data_dir / "progress"
+
+    @property
     def new_tablespaces(self) -> Path:
         """List of the directories that a clone under way fills."""
         return self.data_dir / "tablespaces.new"

@@ -32,6 +32,7 @@ from pgraft.exclusive import exclusive
 from pgraft.owner import Owner
 from pgraft.paths import NodePaths
 from pgraft.pg import Postgres, data_directory_version
+from pgraft.progress import FINISH, REPLAY, REWIND, Progress
 from pgraft.source import Source, connection_string, find_source
 from pgraft.status import RaftAddress
 
@@ -181,12 +182,18 @@ class _Rejoin:
         self.node_conf = read_node_conf(paths)
         self.node_id = _pgraft.read_identity(str(paths.data_dir)).node_id
         self.failed_rewinds = 0
+        self.progress = Progress(self.node_id, owner, paths)
 
     def run(self) -> Outcome:
         """Goes on until the directory is whole; a source that dies is replaced."""
+        with self.progress:
+            return self._run()
+
+    def _run(self) -> Outcome:
         deadline = time.monotonic() + self.timeout
         while True:
             source = self._find_source()
+            self.progress.source(source.node_id, source.host, source.port, source.conninfo)
             try:
                 return self._rejoin(source)
             except _RewindFailedError as error:
@@ -252,6 +259,7 @@ class _Rejoin:
         """False: it can't be rewound and has to be cloned."""
         kept: Path | None = None
         try:
+            self.progress.phase(REPLAY)
             control = rewind.shut_down_cleanly(
                 self.postgres, self.owner, self.paths, self.log, _REPLAY_SECONDS
             )
@@ -267,7 +275,8 @@ class _Rejoin:
             self.rejoin.mode = _pgraft.RejoinMode.CLONE  # should pg_rewind be interrupted
             self._store()
             self.log(f"rewinding against node {source.node_id}")
-            rewind.run_pg_rewind(self.postgres, self.owner, self.paths, source)
+            self.progress.phase(REWIND)
+            rewind.run_pg_rewind(self.postgres, self.owner, self.paths, source, self.progress)
             rewind.check_wal(self.paths, control.wal_segment_bytes)
         except rewind.RewindImpossible as error:
             self.log(f"a rewind is impossible, cloning instead: {error}")
@@ -317,7 +326,9 @@ class _Rejoin:
         if mapping:
             tablespaces.write_list(self.owner, self.paths.new_tablespaces, mapping.values())
         try:
-            clone.base_backup(self.postgres, self.owner, source, self.paths.clone, mapping)
+            clone.base_backup(
+                self.postgres, self.owner, source, self.paths.clone, mapping, self.progress
+            )
         except ProgramError as error:
             raise NoLeader(str(error)) from error
         clone.finish(self.owner, self.paths, self.paths.clone, self.rejoin.binding)
@@ -325,6 +336,7 @@ class _Rejoin:
 
     def _catch_up(self, source: Source, outcome: Outcome) -> None:
         """Rule 3: the node abstains until it has what the leader had after the copy."""
+        self.progress.phase(FINISH)
         # An idle source may have inserted less than a record's worth beyond what it has flushed,
         # and the copy is consistent only from its insert position on: a checkpoint writes and
         # flushes.

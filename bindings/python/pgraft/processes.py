@@ -28,6 +28,15 @@ def alive(pid: int) -> bool:
         return False
 
 
+def started(pid: int) -> str:
+    """When it was, in the system's own unit: with it a number names one process for ever.
+
+    Raises:
+        OSError: There is no such process.
+    """
+    return _stat(pid)[19]
+
+
 def exists(pid: int) -> bool:
     """Is the process there, be it as a zombie? A server's lock file counts those too."""
     return Path(f"/proc/{pid}").exists()

@@ -18,6 +18,7 @@ from pgraft.errors import Error, ProgramError
 from pgraft.owner import Owner, end_group
 from pgraft.paths import NodePaths
 from pgraft.pg import ControlData, Postgres
+from pgraft.progress import Progress
 from pgraft.source import Source
 
 Log = Callable[[str], None]
@@ -261,7 +262,9 @@ def refuse_tablespaces(paths: NodePaths, source: Source) -> None:
         )
 
 
-def run_pg_rewind(postgres: Postgres, owner: Owner, paths: NodePaths, source: Source) -> None:
+def run_pg_rewind(
+    postgres: Postgres, owner: Owner, paths: NodePaths, source: Source, progress: Progress
+) -> None:
     """Runs pg_rewind.
 
     Raises:
@@ -280,6 +283,7 @@ def run_pg_rewind(postgres: Postgres, owner: Owner, paths: NodePaths, source: So
             "--progress",
         ],
         check=False,
+        on_line=progress.take,
     )
     if "no rewind required" in result.stdout:
         raise RewindImpossible(f"pg_rewind says: {result.stdout.strip()}")

@@ -15,6 +15,7 @@ from pgraft.join_source import find_join_source
 from pgraft.owner import Owner
 from pgraft.paths import NodePaths
 from pgraft.pg import Postgres, data_directory_version
+from pgraft.progress import Progress
 
 _SERVER_FILLS_IN = ("dbname", "application_name", "connect_timeout", "client_encoding")
 
@@ -98,7 +99,9 @@ def join(
         )
     durable.remove_tree(paths.clone)
     mapping = tablespaces.choose(source.tablespaces(), {})
-    clone.base_backup(postgres, owner, source, paths.clone, mapping)
+    with Progress(settings.node_id, owner, None) as progress:
+        progress.source(source.node_id, source.host, source.port, source.conninfo)
+        clone.base_backup(postgres, owner, source, paths.clone, mapping, progress)
     owner.make_directory(paths.data_dir)
     node_conf = render_node_conf(settings, paths, _for_walreceiver(source.conninfo))
     durable.write_file(owner, paths.node_conf, node_conf)

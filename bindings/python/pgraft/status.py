@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -96,6 +97,34 @@ class NodeStatus:
     def phase(self) -> str:
         """What its failover controller does or waits for."""
         return str(self.raw["phase"])
+
+    @property
+    def version(self) -> str:
+        """Of pgraft."""
+        return str(self.raw["identity"]["version"])
+
+    @property
+    def more(self) -> Mapping[str, Any] | None:
+        """`StatusMoreDict`; None: the node's version is before 0.2.0."""
+        more: Mapping[str, Any] | None = self.raw["more"]
+        return more
+
+    @property
+    def change_waits_for(self) -> str:
+        """Leader: why no change of the members could begin now."""
+        return str(self.raw["change_waits_for"])
+
+    @property
+    def paused_until(self) -> float | None:
+        """Until when failover is paused, in seconds since 1970; None: it is not, or not known."""
+        until = float(self.more["paused_until_ms"]) / 1000 if self.more else 0.0
+        return until if until > time.time() else None
+
+    @property
+    def priority(self) -> int | None:
+        """Its `failover_priority`; None: it has not said it yet."""
+        entry = self.member(self.node_id)
+        return int(entry["wal"]["priority"]) if entry and entry["wal"] else None
 
     @property
     def members(self) -> list[Mapping[str, Any]]:

@@ -17,7 +17,7 @@ def address(node_id: int) -> RaftAddress:
 
 def member(node_id: int, **changes: Any) -> dict[str, Any]:
     """An entry of `members`: a voter that streams."""
-    wal = {"in_recovery": True, "lsn": 10 * MB, "replayed_lsn": 10 * MB}
+    wal = {"in_recovery": True, "lsn": 10 * MB, "replayed_lsn": 10 * MB, "priority": 100}
     entry = {
         "member": {
             "id": node_id,
@@ -27,6 +27,7 @@ def member(node_id: int, **changes: Any) -> dict[str, Any]:
             "port": RAFT_PORT,
             "pg_host": f"10.0.0.{node_id}",
             "pg_port": 5432,
+            "nosync": False,
         },
         "voter": True,
         "learner": False,
@@ -34,15 +35,30 @@ def member(node_id: int, **changes: Any) -> dict[str, Any]:
         "match_index": 9,
         "flush_lsn": 10 * MB,
         "wal": wal,
+        "waits_for": "",
     }
     return {**entry, **changes}
+
+
+def more(**changes: Any) -> dict[str, Any]:
+    """What versions from 0.2.0 on answer besides."""
+    usual = {
+        "fenced": False,
+        "lease_ms": 0,
+        "paused_until_ms": 0,
+        "paused_by": "",
+        "switchover_to": 0,
+        "idle_ms": {},
+        "rejoins": [],
+    }
+    return {**usual, **changes}
 
 
 def answer(node_id: int, members: list[dict[str, Any]], **changes: Any) -> NodeStatus:
     """What a follower of node 1 answers; node 1 leads."""
     leads = node_id == 1
     raw: dict[str, Any] = {
-        "identity": {"cluster_name": "pgraft", "node_id": node_id},
+        "identity": {"cluster_name": "pgraft", "node_id": node_id, "version": "0.2.0"},
         "state": "leader" if leads else "follower",
         "term": 5,
         "leader_id": 1,
@@ -53,6 +69,8 @@ def answer(node_id: int, members: list[dict[str, Any]], **changes: Any) -> NodeS
         "in_recovery": not leads,
         "abstaining": False,
         "phase": "",
+        "change_waits_for": "",
+        "more": more(),
         "promoted_timeline": 3,
         "members": members,
         "promotions": [

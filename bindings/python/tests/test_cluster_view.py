@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from pgraft.commands.base import Target, parse_duration
 from pgraft.errors import CommandError, Exit
-from pgraft.render import make_console, notes, status_view, topology_tree
+from pgraft.render import make_console, notes, status_json, status_view, topology_tree
 from pgraft.status import RaftAddress
 from rich.console import Console
 
-from .cluster_answers import MB, answer, member, three, view
+from .cluster_answers import MB, answer, member, more, three, view
 
 
 def shown(renderable: object) -> str:
@@ -94,6 +94,85 @@ def test_a_narrow_terminal_cuts_nothing() -> None:
     assert "…" not in text
     for words in ("10.0.0.2:5432", "0/A00000", "leader", "follower", "quorum", "force"):
         assert words in text
+
+
+def test_the_status_says_what_goes_on_and_what_is_unusual() -> None:
+    members = [
+        member(1),
+        member(2, wal={"in_recovery": True, "lsn": 7 * MB, "replayed_lsn": MB, "priority": 0}),
+        member(3, voter=False, learner=True, waits_for="node 3 lacks 4 entries of the Raft log"),
+    ]
+    members[2]["member"]["nosync"] = True
+    leading = more(
+        lease_ms=850, paused_until_ms=4102444800000, paused_by="ops on 10.0.0.9", switchover_to=2
+    )
+    cluster = view(
+        answer(1, members, more=leading, change_waits_for="node 2 does not stream"),
+        answer(2, members),
+        answer(3, members, state="follower"),
+    )
+    for width in (100, 150):
+        console = Console(width=width)
+        with console.capture() as capture:
+            console.print(status_view(cluster, width))
+        text = " ".join(capture.get().split())
+        for words in (
+            "lease 850 ms",
+            "priority 0",
+            "nosync",
+            "node 3 has no vote yet: node 3 lacks 4 entries of the Raft log.",
+            "A switchover to node 2 is under way.",
+            "Failover is paused until 2",
+            "(by ops on 10.0.0.9)",
+            "No member can be added or removed now: node 2 does not stream.",
+        ):
+            assert words in text, (words, width)
+        assert "…" not in text
+        assert "priority 100" not in text
+    fenced = view(answer(1, members, writable=False, more=more(fenced=True)), silent=(2, 3))
+    assert "fenced, no lease" in shown(status_view(fenced))
+
+
+def test_a_pause_that_is_over_is_not_shown() -> None:
+    members = [member(1)]
+    over = view(answer(1, members, more=more(paused_until_ms=1000, paused_by="ops")))
+    assert "paused" not in shown(status_view(over))
+
+
+def test_versions_are_shown_when_they_differ() -> None:
+    members = [member(1), member(2)]
+    older = answer(2, members, more=None)
+    older.raw["identity"]["version"] = "0.1.0"
+    text = shown(status_view(view(answer(1, members), older)))
+    assert "versions of pgraft differ: 0.1.0 on 2, 0.2.0 on 1." in text
+    assert "versions" not in shown(status_view(three()))
+
+
+def test_rejoins_are_shown_as_the_leader_and_as_this_machine_know_them() -> None:
+    members = [member(1), member(2), member(3)]
+    seen = [
+        {"node_id": 3, "phase": "copy", "bytes_done": MB, "bytes_total": 4 * MB, "seconds": 5},
+        {"node_id": 4, "phase": "rewind", "bytes_done": 0, "bytes_total": 0, "seconds": 1},
+    ]
+    cluster = view(answer(1, members, more=more(rejoins=seen)), answer(2, members), silent=(3,))
+    text = shown(status_view(cluster))
+    assert "copying 25 %" in text
+    assert "Node 3 is copying from node 1, 10.0.0.1:5432: 1.0 MB of 4.0 MB (25 %)" in text
+    assert "Node 4 is rewinding from node 1" in text, "it is no member yet"
+    by_node = {e["rejoin"]["node_id"]: e for e in status_json(cluster) if e["rejoin"]}
+    assert by_node[3]["asked"] == "10.0.0.3:8001"
+    assert by_node[3]["rejoin"]["bytes_total"] == 4 * MB
+    assert by_node[4]["asked"] is None
+    local = {
+        **by_node[3]["rejoin"],
+        "state": "requested",
+        "mode": "clone",
+        "reason": "diverged",
+        "phase": None,
+    }
+    text = shown(status_view(cluster, local=local))
+    assert "rejoin due" in text
+    assert "Node 3 is to be cloned (diverged)" in text
 
 
 def test_the_status_names_strangers() -> None:

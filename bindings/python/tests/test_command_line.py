@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pgraft
 import pytest
 from pgraft.cli import app
 from pgraft.errors import EXIT_MEANINGS, Exit
@@ -76,3 +77,10 @@ def test_the_shell_completes_commands() -> None:
         check=False,
     )  # fmt: skip
     assert result.stdout.split() == ["switchover"]
+
+
+def test_the_version_is_that_of_package_and_library() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert result.exit_code == 0
+    number = pgraft._pgraft.__version__
+    assert result.output.strip() == f"pgraft {number} (library {number})"

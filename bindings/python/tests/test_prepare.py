@@ -19,6 +19,7 @@ from pgraft.exclusive import exclusive
 from pgraft.local_cluster import wait_for
 from pgraft.pg import Postgres
 from pgraft.prepare import Outcome, prepare, read_rejoin
+from pgraft.progress import Progress
 from pgraft.source import Source, connection_string
 
 
@@ -186,11 +187,11 @@ def test_a_passing_error_of_a_rewind_costs_no_clone(pair: Pair) -> None:
     real = rewind.run_pg_rewind
     ports = [1, 1, None]
 
-    def run(postgres: Any, owner: Any, paths: Any, _: Source) -> None:
+    def run(postgres: Any, owner: Any, paths: Any, _: Source, progress: Progress) -> None:
         rejoin = read_rejoin(pair.old.paths)
         assert rejoin is not None
         assert rejoin.mode == _pgraft.RejoinMode.CLONE, "should it be interrupted"
-        real(postgres, owner, paths, pair.source(ports.pop(0)))
+        real(postgres, owner, paths, pair.source(ports.pop(0)), progress)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rewind, "run_pg_rewind", run)

@@ -7,6 +7,7 @@ import time
 from typing import Annotated
 
 import typer
+from rich.console import RenderableType
 from rich.live import Live
 from rich.table import Table
 
@@ -24,9 +25,11 @@ from pgraft.commands.base import (
     login_of,
     show_error,
 )
-from pgraft.errors import CommandError, Exit
+from pgraft.errors import CommandError, Error, Exit
 from pgraft.pg import format_lsn
+from pgraft.progress import local_rejoin
 from pgraft.promotions import Promotion, promotions_of
+from pgraft.rejoin_view import Rejoin
 from pgraft.render import make_console, status_json, status_view, topology_tree
 
 _WATCH_SECONDS = 1.0
@@ -49,6 +52,9 @@ def status(
 ) -> None:
     """Show the cluster as its members see it, asked over their Raft ports.
 
+    Also how far a rewind or clone is: as the leader sees it, or, with -D, as this machine's own
+    files say.
+
     Exit status 0: a leader accepts writes; 1: none does.
 
     Examples: pgraft status --host 10.0.0.1; pgraft status -D /var/lib/pg/data --watch 2
@@ -65,12 +71,23 @@ def status(
     else:
         view = target.look()
         if as_json:
-            typer.echo(json.dumps(status_json(view.answers.items()), indent=2))
+            typer.echo(json.dumps(status_json(view, _rejoin_here(target)), indent=2))
         else:
             console = make_console()
-            console.print(status_view(view, console.width))
+            console.print(status_view(view, console.width, _rejoin_here(target)))
             _say_why_nobody(view)
     raise typer.Exit(Exit.DONE if view.leader is not None else Exit.FAILED)
+
+
+def _rejoin_here(target: Target) -> Rejoin | None:
+    """Of the node on this machine, if it was named; the cluster is shown whatever its files say."""
+    if target.paths is None:
+        return None
+    try:
+        return local_rejoin(target.paths)
+    except (Error, OSError) as error:
+        typer.echo(f"pgraft: whether this node rejoins can't be told: {error}", err=True)
+        return None
 
 
 def _say_why_nobody(view: ClusterView) -> None:
@@ -85,22 +102,26 @@ def _watch(target: Target, seconds: float, as_json: bool) -> ClusterView:
     """Shows it again and again; returns the newest view after Ctrl-C."""
     view = target.look()
     console = make_console()
+
+    def shown() -> RenderableType:
+        return status_view(view, console.width, _rejoin_here(target))
+
     try:
         if as_json:
             while True:
-                typer.echo(json.dumps(status_json(view.answers.items())))
+                typer.echo(json.dumps(status_json(view, _rejoin_here(target))))
                 time.sleep(seconds)
                 view = target.look()
         if not console.is_terminal:
             while True:
-                console.print(time.strftime("%H:%M:%S"), status_view(view, console.width))
+                console.print(time.strftime("%H:%M:%S"), shown())
                 time.sleep(seconds)
                 view = target.look()
-        with Live(status_view(view, console.width), console=console, auto_refresh=False) as live:
+        with Live(shown(), console=console, auto_refresh=False) as live:
             while True:
                 time.sleep(seconds)
                 view = target.look()
-                live.update(status_view(view, console.width), refresh=True)
+                live.update(shown(), refresh=True)
     except KeyboardInterrupt:
         return view
 
