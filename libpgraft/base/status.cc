@@ -33,4 +33,12 @@ Status Status::with_context(const std::string& context) const {
   return {code_, context + ": " + message_};
 }
 
+Status newer_format(const std::string& what, std::uint64_t found, std::uint64_t known) {
+  return {Code::kMismatch, what + " has format " + std::to_string(found) +
+                               ", the newest that this version of pgraft knows is " +
+                               std::to_string(known) +
+                               ": a newer version has written it, install that one again (nothing "
+                               "was changed)"};
+}
+
 }  // namespace pgraft

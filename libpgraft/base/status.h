@@ -22,7 +22,8 @@ enum class Code : std::uint8_t {
   kNotFound,         // no such member, key, entry
   kAlreadyExists,    // duplicate member, key
   kFailedPrecondition,  // right request, wrong moment: the message says what must come first
-  kMismatch,  // identity differs: cluster, incarnation, system identifier, protocol version
+  kMismatch,  // identity differs: cluster, incarnation, system identifier, protocol version; or a
+              // newer version of pgraft has written it
   kResourceExhausted,  // a bound was reached: the message names the bound
   kCorruption,         // stored or received data fails its checks
   kIo,                 // the operating system said no
@@ -55,6 +56,10 @@ class [[nodiscard]] Status {
   Code code_ = Code::kOk;
   std::string message_;
 };
+
+// What a newer version has written: sound, but not to be understood here. kMismatch, so that nobody
+// takes it for damage and throws it away.
+Status newer_format(const std::string& what, std::uint64_t found, std::uint64_t known);
 
 // A value, or the Status that says why there is none.
 template <class T>

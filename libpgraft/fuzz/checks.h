@@ -46,7 +46,9 @@ inline void check_memory(const PeakMemory& memory, std::size_t input_bytes,
 }
 
 inline void check_refused(const Status& status) {
-  PGRAFT_CHECK(status.code() == Code::kCorruption, "refused with " + status.to_string());
+  // kMismatch: as what a newer version has written.
+  PGRAFT_CHECK(status.code() == Code::kCorruption || status.code() == Code::kMismatch,
+               "refused with " + status.to_string());
 }
 
 // For the binary forms. `Bytes` is what `decode` takes: a string or a view of one.

@@ -1,5 +1,6 @@
 #include "libpgraft/fuzz/seeds.h"
 
+#include <iterator>
 #include <memory>
 
 #include "libpgraft/node/member_files.h"
@@ -143,8 +144,22 @@ transport::ClusterStatus full_status() {
   return s;
 }
 
+// A snapshot's message travels without its data, which follows in chunks.
+transport::SnapshotHeader snapshot_header() {
+  raft::Message message = message_of(raft::MessageType::kSnapshot);
+  raft::Snapshot without_data = *message.snapshot;
+  without_data.data.clear();
+  message.snapshot = std::make_shared<raft::Snapshot>(std::move(without_data));
+  return {7, full_snapshot().data.size(), 0x12345678, std::move(message)};
+}
+
+transport::SnapshotAck snapshot_ack(transport::SnapshotAnswer answer) {
+  return {7, 4096, answer, answer == transport::SnapshotAnswer::kRefused ? "too big" : ""};
+}
+
 void wire(Maker maker) {
-  constexpr char kMessages = 0, kReport = 1, kIdentity = 2, kHello = 3, kStatus = 4, kWalStatus = 5;
+  constexpr char kMessages = 0, kReport = 1, kIdentity = 2, kHello = 3, kStatus = 4, kWalStatus = 5,
+                 kSnapshotHeader = 6, kSnapshotChunk = 7, kSnapshotAck = 8;
   using Messages = std::vector<raft::Message>;
   maker.add("messages-none", kMessages, transport::encode(Messages{}));
   maker.add("messages-of-each-type", kMessages, transport::encode(one_of_each()));
@@ -173,6 +188,12 @@ void wire(Maker maker) {
   maker.add("status-with-more", kStatus, transport::encode(newer));
   maker.add("wal-status-blank", kWalStatus, transport::encode(failover::WalStatus{}));
   maker.add("wal-status", kWalStatus, transport::encode(wal_status()));
+  maker.add("snapshot-header", kSnapshotHeader, transport::encode(snapshot_header()));
+  maker.add("snapshot-chunk", kSnapshotChunk, transport::encode_chunk(7, 4096, "data"));
+  for (int answer = 0; answer <= static_cast<int>(transport::SnapshotAnswer::kRefused); ++answer) {
+    maker.add("snapshot-ack-" + std::to_string(answer), kSnapshotAck,
+              transport::encode(snapshot_ack(static_cast<transport::SnapshotAnswer>(answer))));
+  }
 }
 
 void frame(Maker maker) {
@@ -187,7 +208,12 @@ void frame(Maker maker) {
       transport::encode(full_identity()),
       "",
       transport::encode(full_status()),
+      transport::encode(snapshot_header()),
+      transport::encode_chunk(7, 4096, "data"),
+      transport::encode(snapshot_ack(transport::SnapshotAnswer::kRefused)),
+      transport::encode(wal_status()),
   };
+  static_assert(std::size(payloads) == transport::kLastFrameType);
   const std::string at_once(1, '\0');
   const std::string byte_by_byte("\1\0", 2);
   const std::string uneven("\3\0\20\2", 4);

@@ -7,6 +7,9 @@ namespace pgraft::fuzz {
 namespace {
 
 constexpr auto encode = [](const auto& value) { return transport::encode(value); };
+constexpr auto encode_chunk = [](const transport::SnapshotChunk& chunk) {
+  return transport::encode_chunk(chunk.transfer, chunk.offset, chunk.data);
+};
 
 int check_messages(std::string_view payload) {
   if (check_codec(payload, transport::decode_messages, encode) == 0) return 0;
@@ -26,13 +29,16 @@ int check_messages(std::string_view payload) {
 
 int fuzz_wire(const std::uint8_t* data, std::size_t size) {
   Input input(data, size);
-  switch (input.byte() % 6) {
+  switch (input.byte() % 9) {
     case 0: return check_messages(input.rest());
     case 1: return check_codec(input.rest(), transport::decode_report, encode);
     case 2: return check_codec(input.rest(), transport::decode_identity, encode);
     case 3: return check_codec(input.rest(), transport::decode_hello, encode);
     case 4: return check_codec(input.rest(), transport::decode_status, encode);
-    default: return check_codec(input.rest(), transport::decode_wal_status, encode);
+    case 5: return check_codec(input.rest(), transport::decode_wal_status, encode);
+    case 6: return check_codec(input.rest(), transport::decode_snapshot_header, encode);
+    case 7: return check_codec(input.rest(), transport::decode_snapshot_chunk, encode_chunk);
+    default: return check_codec(input.rest(), transport::decode_snapshot_ack, encode);
   }
 }
 

@@ -13,6 +13,7 @@ namespace pgraft::node {
 namespace {
 
 constexpr std::size_t kMaxFileBytes = 1u << 20;
+constexpr std::uint64_t kTextFormat = 1;
 
 Status damaged(const std::string& path, int line, const std::string& why) {
   return {Code::kCorruption, path + ", line " + std::to_string(line) + ": " + why};
@@ -126,10 +127,11 @@ Result<TextReader> TextReader::parse(const std::string& path, const std::string&
   if (reader.lines_.empty() || reader.lines_[0].key != "format") {
     return damaged(path, 1, "\"format\" must come first");
   }
-  if (reader.lines_[0].value != "1") {
-    return Status(Code::kMismatch, path + ": format " + reader.lines_[0].value +
-                                       " is not known to this version of pgraft");
+  std::uint64_t format = 0;
+  if (!parse_number(reader.lines_[0].value, ~0ull, &format) || format == 0) {
+    return damaged(path, 1, "\"format\" is not a number above 0");
   }
+  if (format > kTextFormat) return newer_format("file \"" + path + "\"", format, kTextFormat);
   reader.lines_[0].used = true;
   return reader;
 }

@@ -84,7 +84,8 @@ Result<ConfChange> decode_conf_change(const std::string& data) {
   std::uint64_t version = 0;
   std::uint64_t transition = 0;
   std::uint64_t count = 0;
-  if (!reader.get(version, 1) || version != kVersion) return corrupt("unknown version");
+  if (!reader.get(version, 1) || version == 0) return corrupt("unknown version");
+  if (version > kVersion) return newer_format("configuration change", version, kVersion);
   if (!reader.get(transition, 1) ||
       transition > static_cast<std::uint64_t>(ConfChangeTransition::kExplicit)) {
     return corrupt("unknown transition");

@@ -42,13 +42,21 @@ TEST(ConfChangeCodec, CutOrLengthenedDataIsRefused) {
 }
 
 TEST(ConfChangeCodec, UnknownValuesAndHugeCountsAreRefused) {
-  for (const auto& [at, value] : {std::pair<std::size_t, char>{0, 2}, {1, 3}, {5, 1}, {6, 4}}) {
+  for (const auto& [at, value] : {std::pair<std::size_t, char>{0, 0}, {1, 3}, {5, 1}, {6, 4}}) {
     std::string data = encode_conf_change(example());
     data[at] = value;
     const Result<ConfChange> read = decode_conf_change(data);
     ASSERT_FALSE(read.is_ok()) << at;
     EXPECT_EQ(read.status().code(), Code::kCorruption);
   }
+}
+
+TEST(ConfChangeCodec, WhatANewerVersionHasWrittenIsRefusedAsThat) {
+  std::string data = encode_conf_change(example());
+  data[0] = 2;
+  const Status status = decode_conf_change(data).status();
+  EXPECT_EQ(status.code(), Code::kMismatch);
+  EXPECT_NE(status.message().find("a newer version has written it"), std::string::npos);
 }
 
 TEST(ConfChangeCodec, WhatIsBeyondTheBoundsIsRefusedBeforeItIsWritten) {

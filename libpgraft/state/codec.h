@@ -49,7 +49,8 @@ class Reader {
       : what_(what), archive_(begins_well(data) ? std::string_view(data) : kNothing) {
     if (!begins_well(data)) fail("it does not begin as it should");
     const auto found = number<std::uint8_t>();
-    if (status_ && found != version) fail("unknown version " + std::to_string(found));
+    if (status_ && found == 0) fail("unknown version 0");
+    if (found > version) refuse_newer(what_, found, version);
   }
 
   template <class T>
@@ -87,6 +88,9 @@ class Reader {
 
   void fail(const std::string& why) {
     if (status_) status_ = Status(Code::kCorruption, std::string(what_) + " is damaged: " + why);
+  }
+  void refuse_newer(const std::string& what, std::uint64_t found, std::uint64_t known) {
+    if (status_) status_ = newer_format(what, found, known);
   }
   std::size_t remaining() const { return archive_.remaining(); }
   const Status& status() const { return status_; }

@@ -26,6 +26,7 @@ enum class Tag : std::uint8_t {
   kKvExpire = 8,
   kLeaderChange = 9,
 };
+constexpr Tag kLastTag = Tag::kLeaderChange;
 
 Status too_long(const char* what, std::size_t size, std::size_t max) {
   return {Code::kInvalidArgument, std::string(what) + " is " + std::to_string(size) +
@@ -133,7 +134,8 @@ Operation read_operation(Reader& in) {
       return op;
     }
   }
-  in.fail("unknown operation " + std::to_string(tag));
+  if (tag == 0) in.fail("unknown operation 0");
+  in.refuse_newer("an operation", tag, static_cast<std::uint8_t>(kLastTag));
   return {};
 }
 

@@ -83,7 +83,7 @@ struct Command {
 };
 
 // Stored and wire forms (cereal portable binary, version first). Decoding checks every count and
-// length before memory is taken: kCorruption.
+// length before memory is taken: kCorruption. kMismatch: a newer version has written it.
 std::string encode_command(const Command& command);
 Result<Command> decode_command(const std::string& data);
 std::string encode_member(const Member& member);  // ConfChange::context

@@ -76,7 +76,8 @@ class LogStore : public raft::LogReader {
 // version, gaps between entries, terms that go back, commit beyond the log, checksums, snapshot and
 // log that do not fit; kCorruption says which and what to do, nothing is repaired by guessing. An
 // entry's own checksum, which covers what those of LevelDB cover again, is checked whenever it is
-// read. kUnavailable when another process has it open, kNoSpace when less than `reserve_bytes` can
+// read. kMismatch when a newer version has written it: nothing is changed then. kUnavailable when
+// another process has it open, kNoSpace when less than `reserve_bytes` can
 // be written.
 Result<std::unique_ptr<LogStore>> open_leveldb_store(const std::string& directory,
                                                      std::uint64_t reserve_bytes = kReserveBytes);

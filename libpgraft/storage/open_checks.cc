@@ -69,10 +69,10 @@ class Checker {
     if (Status s = fill(record::kFormatKey, record::decode_format, &found, &version); !s.is_ok()) {
       return s;
     }
-    if (found && version != record::kFormatVersion) {
-      return corrupt("format version " + number(version) + " is unknown, this program knows " +
-                     number(record::kFormatVersion));
+    if (found && version > record::kFormatVersion) {
+      return newer_format("the log", version, record::kFormatVersion);
     }
+    if (found && version == 0) return corrupt("format version 0 is unknown");
     std::unique_ptr<leveldb::Iterator> it(db_->NewIterator(verified()));
     it->SeekToFirst();
     if (!found && it->Valid()) return corrupt("format version is missing");

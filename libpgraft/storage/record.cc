@@ -119,11 +119,8 @@ std::string seal(std::string_view key, std::string_view payload) {
 Result<std::string_view> open_unverified(std::string_view key, std::string_view value) {
   if (value.size() < kSealBytes) return Status(Code::kCorruption, describe(key) + " is cut short");
   const auto version = static_cast<std::uint8_t>(value[0]);
-  if (version != kValueVersion) {
-    return Status(Code::kCorruption, describe(key) + " has record version " +
-                                         std::to_string(version) + ", this program knows " +
-                                         std::to_string(kValueVersion));
-  }
+  if (version > kValueVersion) return newer_format(describe(key), version, kValueVersion);
+  if (version == 0) return Status(Code::kCorruption, describe(key) + " has record version 0");
   return value.substr(1, value.size() - kSealBytes);
 }
 

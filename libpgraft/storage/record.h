@@ -50,8 +50,8 @@ std::string value_key(std::string_view name);
 // "entry 7", "hard state", ...: for messages.
 std::string describe(std::string_view key);
 
-// Wraps a payload into a value, and back. open() gives kCorruption that names the record;
-// open_unverified() leaves out the checksum.
+// Wraps a payload into a value, and back. open() gives kCorruption that names the record, kMismatch
+// when a newer version has written it; open_unverified() leaves out the checksum.
 std::string seal(std::string_view key, std::string_view payload);
 Result<std::string_view> open(std::string_view key, std::string_view value);
 Result<std::string_view> open_unverified(std::string_view key, std::string_view value);

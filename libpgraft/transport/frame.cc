@@ -82,7 +82,8 @@ Status FrameReader::check_header() {
   if (version != kProtocolVersion && !refusal) {
     return fail(Code::kMismatch, "the other side speaks protocol version " +
                                      std::to_string(version) + ", this one speaks " +
-                                     std::to_string(kProtocolVersion));
+                                     std::to_string(kProtocolVersion) +
+                                     ": install the same version of pgraft on both");
   }
   if (type == 0 || type > kLastFrameType || header_[7] != 0) {
     return fail(Code::kCorruption, "received a frame of unknown type " + std::to_string(type));

@@ -18,15 +18,8 @@ from pgraft.pg import Postgres, data_directory_version
 from pgraft.progress import COPY, Progress
 from pgraft.source import Source
 
-KEPT_FILES = (
-    "postgresql.conf",
-    "postgresql.auto.conf",
-    "pg_hba.conf",
-    "pg_ident.conf",
-    "server.crt",
-    "server.key",
-    "root.crt",
-)
+_CONF_FILES = ("postgresql.conf", "pg_hba.conf", "pg_ident.conf")
+_KEPT_FILES = ("postgresql.auto.conf", "server.crt", "server.key", "root.crt")
 # Of the source's life, with no meaning in the copy.
 _LEFTOVERS = ("promote", "fallback_promote", "recovery.signal", "postmaster.pid", "pgraft.binding")
 
@@ -84,20 +77,19 @@ def localize(owner: Owner, paths: NodePaths, directory: Path) -> None:
     """Makes a copied directory this node's own, all but the binding: configuration, standby.signal.
 
     The node's own configuration files are taken when they were kept (`keep_configuration`); a
-    node that joins has none, and takes the leader's without what is only right there.
+    node that joins has none, and takes the leader's without what is only right there. A
+    configuration outside the data directory is the node's own and stays; what the leader has in its
+    data directory instead would only mislead there.
     """
-    for name in KEPT_FILES:
+    for name in _own_files(paths):
         kept = paths.kept / name
         if kept.exists():
             durable.write_file(owner, directory / name, kept.read_text(encoding="utf-8"))
-    server_conf = directory / paths.server_conf.name
-    if not server_conf.exists():
-        raise SetupError(
-            f'"{server_conf}" does not exist: the configuration of the source is kept outside its '
-            "data directory, which is not supported"
-        )
-    text = with_include(server_conf.read_text(encoding="utf-8"), paths)
-    durable.write_file(owner, server_conf, text)
+    if paths.outside is None:
+        _include_node_conf(owner, directory / paths.server_conf.name, paths)
+    else:
+        _include_node_conf(owner, paths.server_conf, paths)
+        remove_configuration(directory)
     auto_conf = directory / paths.auto_conf.name
     if auto_conf.exists() and not (paths.kept / auto_conf.name).exists():
         text = without_node_local(auto_conf.read_text(encoding="utf-8"))
@@ -105,6 +97,31 @@ def localize(owner: Owner, paths: NodePaths, directory: Path) -> None:
     for name in _LEFTOVERS:
         durable.remove_file(directory / name)
     ensure_standby(owner, directory)
+
+
+def remove_configuration(directory: Path) -> None:
+    """Of a data directory whose server has its configuration elsewhere."""
+    for name in _CONF_FILES:
+        durable.remove_file(directory / name)
+
+
+def _own_files(paths: NodePaths) -> tuple[str, ...]:
+    """Files of the data directory that belong to the node, not to the database."""
+    return _KEPT_FILES if paths.outside is not None else _CONF_FILES + _KEPT_FILES
+
+
+def _include_node_conf(owner: Owner, server_conf: Path, paths: NodePaths) -> None:
+    try:
+        before = server_conf.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SetupError(
+            f'"{server_conf}" does not exist: the source keeps its configuration outside its data '
+            "directory, so a copy comes without one; give this node its own first (on Debian: "
+            '"pg_createcluster", and remove the data directory that it makes)'
+        ) from None
+    after = with_include(before, paths)
+    if after != before:
+        durable.rewrite_file(owner, server_conf, after)
 
 
 def ensure_standby(owner: Owner, directory: Path) -> None:
@@ -119,7 +136,7 @@ def keep_configuration(owner: Owner, paths: NodePaths) -> None:
     temporary = paths.kept.with_name("kept.tmp")
     durable.remove_tree(temporary)
     owner.make_directory(temporary)
-    for name in KEPT_FILES:
+    for name in _own_files(paths):
         if (paths.pgdata / name).exists():
             text = (paths.pgdata / name).read_text(encoding="utf-8")
             durable.write_file(owner, temporary / name, text)

@@ -12,9 +12,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pgraft.errors import SetupError
-from pgraft.paths import NodePaths
+
+if TYPE_CHECKING:  # it reads configuration files
+    from pgraft.paths import NodePaths
 
 INCLUDE_MARK = "# pgraft: settings of this node, must stay the last line"
 
@@ -187,7 +190,7 @@ def _is_node_local(name: str) -> bool:
     return name in _NODE_LOCAL or name.startswith(("pgraft.", "recovery_target"))
 
 
-def parse_settings(text: str) -> dict[str, str]:
+def parse_settings(text: str, *, keep_case: bool = False) -> dict[str, str]:
     """The settings of a configuration file, without the files that it includes; the last counts."""
     found: dict[str, str] = {}
     for line in text.splitlines():
@@ -196,7 +199,8 @@ def parse_settings(text: str) -> dict[str, str]:
             continue
         match = _SETTING.match(line)
         if match and not match.group(1).lower().startswith("include"):
-            found[match.group(1).lower()] = _unquote(match.group(2))
+            name = match.group(1)
+            found[name if keep_case else name.lower()] = _unquote(match.group(2))
     return found
 
 

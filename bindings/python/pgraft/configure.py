@@ -46,7 +46,9 @@ class FileChange:
         if self.before is not None:
             kept = self.path.with_name(f"{self.path.name}.{time.strftime('%Y%m%d-%H%M%S')}.bak")
             durable.write_file(owner, kept, self.before)
-        durable.write_file(owner, self.path, self.after)
+            durable.rewrite_file(owner, self.path, self.after)
+        else:
+            durable.write_file(owner, self.path, self.after)
         return kept
 
 

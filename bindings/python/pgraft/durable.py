@@ -30,6 +30,15 @@ def write_file(owner: Owner, path: Path, content: str, mode: int = 0o600) -> Non
     rename(temporary, path)
 
 
+def rewrite_file(owner: Owner, path: Path, content: str) -> None:
+    """Replaces a file that is there: as `write_file`, and who may read it stays."""
+    found = path.stat()
+    write_file(owner, path, content, found.st_mode & 0o777)
+    path.chmod(found.st_mode & 0o777)  # whatever the umask takes away
+    if owner.switch:
+        os.chown(path, found.st_uid, found.st_gid)
+
+
 def rename(source: Path, target: Path) -> None:
     """Renames within one directory."""
     os.rename(source, target)

@@ -185,7 +185,7 @@ def _server(postgres: Postgres, owner: Owner, paths: NodePaths, log: Log) -> Ite
             "logging_collector": "off",
             "log_destination": "stderr",
         }
-        command = [str(postgres.program("postgres")), "-D", str(paths.pgdata)]
+        command = [str(postgres.program("postgres")), "-D", str(paths.conf_dir)]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
         log_file = directory / "log"

@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from pgraft import layout
 from pgraft.errors import SetupError
 
 
@@ -19,31 +20,39 @@ class NodePaths:
 
     pgdata: Path
     data_dir: Path
+    outside: Path | None = None
+    """Directory of the server's configuration, when it is not the data directory (Debian's way)."""
 
     @classmethod
     def of(cls, pgdata: str | Path, data_dir: str | Path | None = None) -> NodePaths:
         """Paths of the node whose data directory is `pgdata`.
 
         Args:
-            pgdata: PostgreSQL's data directory.
+            pgdata: PostgreSQL's data directory, or that of its configuration where that is another
+                (`layout.py`).
             data_dir: Directory of the Raft state; default: `<pgdata>.pgraft`.
 
         Raises:
             SetupError: The Raft state would lie inside the data directory.
         """
-        directory = Path(os.path.realpath(pgdata))
+        directory, outside = layout.resolve(Path(os.path.realpath(pgdata)))
         state = Path(os.path.realpath(data_dir)) if data_dir else _beside(directory, "pgraft")
         if state == directory or directory in state.parents:
             raise SetupError(
                 f'the Raft state in "{state}" must lie outside the data directory "{directory}", '
                 "because base backups and rewinds copy everything inside it"
             )
-        return cls(directory, state)
+        return cls(directory, state, outside)
+
+    @property
+    def conf_dir(self) -> Path:
+        """Where the server's configuration is; what postgres takes after -D."""
+        return self.outside or self.pgdata
 
     @property
     def server_conf(self) -> Path:
         """PostgreSQL's own configuration file; its last line includes `node_conf`."""
-        return self.pgdata / "postgresql.conf"
+        return self.conf_dir / "postgresql.conf"
 
     @property
     def auto_conf(self) -> Path:
@@ -53,7 +62,7 @@ class NodePaths:
     @property
     def hba_conf(self) -> Path:
         """Who may connect."""
-        return self.pgdata / "pg_hba.conf"
+        return layout.hba_file(self.conf_dir) or self.conf_dir / "pg_hba.conf"
 
     @property
     def standby_signal(self) -> Path:

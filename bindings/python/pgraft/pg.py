@@ -95,6 +95,18 @@ class Postgres:
         output = owner.run([self.program("pg_controldata"), "-D", pgdata], timeout=60).stdout
         return parse_control_data(output)
 
+    def setting(self, owner: Owner, conf_dir: Path, name: str) -> str:
+        """What a server that is configured there is set to, all included files considered.
+
+        Numbers come in the setting's own unit.
+
+        Raises:
+            ProgramError: Its configuration is wrong.
+        """
+        command: list[str | Path] = [self.program("postgres"), "-D", conf_dir, "-C", name]
+        # What it logs comes before.
+        return owner.run(command, timeout=60).stdout.removesuffix("\n").rpartition("\n")[2]
+
     def init_directory(self, owner: Owner, pgdata: Path, options: list[str]) -> None:
         """Runs initdb."""
         owner.run([self.program("initdb"), "-D", pgdata, *options], timeout=300)

@@ -91,7 +91,7 @@ def _replay(
         "wal_retrieve_retry_interval": "100ms",
         "lc_messages": "C",
     }
-    command = [str(postgres.program("postgres")), "-D", str(paths.pgdata)]
+    command = [str(postgres.program("postgres")), "-D", str(paths.conf_dir)]
     for name, value in settings.items():
         command += ["-c", f"{name}={value}"]
     log_file = directory / "log"

@@ -1,15 +1,19 @@
-"""`pgraft create` and `pgraft join`: setting up a node's directories and configuration."""
+"""`pgraft create` and `pgraft join`: setting up a node's directories and configuration.
+
+A server that is there already, with its data, is adopted (adopt.py).
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pgraft import _pgraft, clone, durable, tablespaces
-from pgraft.config import NodeSettings, parse_settings, render_node_conf, with_include
+from pgraft import _pgraft, adopt, clone, durable, tablespaces
+from pgraft.config import NodeSettings, render_node_conf, with_include
 from pgraft.errors import SetupError
 from pgraft.join_source import find_join_source
 from pgraft.owner import Owner
@@ -31,7 +35,7 @@ def create(
 ) -> None:
     """Sets up a node: runs initdb unless there is a data directory, and writes the configuration.
 
-    An existing data directory keeps its data and its own settings.
+    An existing data directory keeps its data and its own settings (`adopt.keep_settings`).
 
     Args:
         paths: Of the node.
@@ -53,13 +57,36 @@ def create(
         postgres = Postgres.find(bindir=bindir)
         owner.make_directory(paths.pgdata)
         postgres.init_directory(owner, paths.pgdata, list(initdb_options))
+        if paths.outside is not None:
+            clone.remove_configuration(paths.pgdata)
     else:
         owner = Owner.of_directory(paths.pgdata)
-        Postgres.find(bindir=bindir, pgdata=paths.pgdata)
+        postgres = Postgres.find(bindir=bindir, pgdata=paths.pgdata)
+        adopt.refuse_standby(paths)
+    _refuse_missing_configuration(paths)
+    settings = adopt.keep_settings(postgres, owner, paths, settings)
     owner.make_directory(paths.data_dir)
-    _write_configuration(owner, paths, settings, "")
+    durable.write_file(owner, paths.node_conf, render_node_conf(settings, paths))
+    before = paths.server_conf.read_text(encoding="utf-8")
+    durable.rewrite_file(owner, paths.server_conf, with_include(before, paths))
+    adopt.clean_auto_conf(owner, paths)  # last: until then it can be done again
     if hba_lines:
         durable.write_file(owner, paths.hba_conf, "\n".join(hba_lines) + "\n")
+
+
+def present_address(paths: NodePaths, bindir: Path | None) -> tuple[int, str] | None:
+    """Port and listen_addresses for an existing server; None: there is none yet.
+
+    Raises:
+        SetupError: It is no server that could be set up.
+        ProgramError: Its configuration is wrong.
+    """
+    if data_directory_version(paths.pgdata) is None:
+        return None
+    _refuse_existing_node(paths)
+    _refuse_missing_configuration(paths)
+    postgres = Postgres.find(bindir=bindir, pgdata=paths.pgdata)
+    return adopt.server_address(postgres, Owner.of_directory(paths.pgdata), paths)
 
 
 def join(
@@ -88,7 +115,7 @@ def join(
     settings.validate()
     _refuse_existing_node(paths)
     _refuse_occupied(paths.pgdata)
-    owner = Owner.for_new_directory(user)
+    owner = Owner.of_directory(paths.outside) if paths.outside else Owner.for_new_directory(user)
     found = find_join_source(leader, settings.node_id, settings.replication_conninfo, owner.name)
     source, version = found.source, found.version
     postgres = Postgres.find(bindir=bindir)
@@ -98,6 +125,8 @@ def join(
             "give the directory of the right programs with --bindir"
         )
     durable.remove_tree(paths.clone)
+    if not settings.preload_libraries:
+        settings = replace(settings, preload_libraries=adopt.preloaded(source))
     mapping = tablespaces.choose(source.tablespaces(), {})
     with Progress(settings.node_id, owner, None) as progress:
         progress.source(source.node_id, source.host, source.port, source.conninfo)
@@ -109,6 +138,10 @@ def join(
     if paths.pgdata.exists():
         paths.pgdata.rmdir()  # empty, or it would have been refused
     durable.rename(paths.clone, paths.pgdata)
+    if lower := adopt.lower_than(source, postgres, owner, paths):
+        settings = replace(settings, extra={**settings.extra, **lower})
+        node_conf = render_node_conf(settings, paths, _for_walreceiver(source.conninfo))
+        durable.write_file(owner, paths.node_conf, node_conf)
 
 
 def _for_walreceiver(conninfo: str) -> str:
@@ -117,21 +150,12 @@ def _for_walreceiver(conninfo: str) -> str:
     return make_conninfo("", **{k: v for k, v in words.items() if k not in _SERVER_FILLS_IN})
 
 
-def _write_configuration(
-    owner: Owner, paths: NodePaths, settings: NodeSettings, primary_conninfo: str
-) -> None:
+def _refuse_missing_configuration(paths: NodePaths) -> None:
     if not paths.server_conf.exists():
         raise SetupError(
-            f'"{paths.server_conf}" does not exist; a configuration that is kept outside the data '
-            "directory is not supported: move it there"
+            f'"{paths.server_conf}" does not exist; if the configuration is kept elsewhere, give '
+            "its directory with -D (its postgresql.conf must set data_directory)"
         )
-    text = paths.server_conf.read_text(encoding="utf-8")
-    if not settings.preload_libraries:
-        loaded = parse_settings(text).get("shared_preload_libraries", "")
-        libraries = tuple(name.strip() for name in loaded.split(",") if name.strip())
-        settings = NodeSettings(**{**settings.__dict__, "preload_libraries": libraries})
-    durable.write_file(owner, paths.node_conf, render_node_conf(settings, paths, primary_conninfo))
-    durable.write_file(owner, paths.server_conf, with_include(text, paths))
 
 
 def _refuse_existing_node(paths: NodePaths) -> None:
@@ -147,4 +171,7 @@ def _refuse_existing_node(paths: NodePaths) -> None:
 
 def _refuse_occupied(directory: Path) -> None:
     if directory.exists() and (not directory.is_dir() or os.listdir(directory)):
-        raise SetupError(f'"{directory}" exists and is no empty directory')
+        raise SetupError(
+            f'"{directory}" exists and is no empty directory; a new member is a copy of the '
+            f"leader: if nothing in it is needed, stop its server and remove it (rm -r {directory})"
+        )

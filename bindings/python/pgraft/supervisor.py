@@ -34,6 +34,7 @@ from pgraft import processes
 from pgraft.clone import remove_retired
 from pgraft.config import read_node_conf
 from pgraft.errors import Error, ProgramError, SetupError, StopRequested
+from pgraft.layout import environment
 from pgraft.owner import Owner
 from pgraft.paths import NodePaths
 from pgraft.pg import Postgres
@@ -157,8 +158,11 @@ class Supervisor:
     def _run_server(self) -> int:
         owner = Owner.of_directory(self._paths.pgdata)
         postgres = Postgres.find(bindir=self._options.bindir, pgdata=self._paths.pgdata)
-        command = [str(postgres.program("postgres")), "-D", str(self._paths.pgdata)]
+        command = [str(postgres.program("postgres")), "-D", str(self._paths.conf_dir)]
         command += self._options.server_arguments
+        arguments = owner.popen_arguments()
+        if self._paths.outside is not None:
+            arguments["env"].update(environment(self._paths.outside))
         with contextlib.ExitStack() as stack:
             out: BinaryIO | None = None
             if self._options.log_file is not None:
@@ -171,7 +175,7 @@ class Supervisor:
                 start_new_session=True,  # a terminal's Ctrl-C is for the supervisor only
                 # This process has one thread.
                 preexec_fn=None if self._options.keep_server else die_with_parent,  # noqa: PLW1509
-                **owner.popen_arguments(),
+                **arguments,
             )
         self._manager.notify(f"STATUS=the server runs (process {self._server.pid})")
         try:

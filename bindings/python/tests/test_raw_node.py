@@ -359,7 +359,7 @@ def leader() -> tuple[RawNode, MemoryStorage]:
         (lambda _, s: RawNode(1, s, applied=9), pgraft.Corruption, "applied index 9"),
         (lambda *_: untyped.RawNode(1, None), TypeError, "storage"),
         (lambda *_: untyped.Switches(no_such_rule=False), TypeError, "no_such_rule"),
-        (lambda *_: ConfChange.decode(b"nonsense"), pgraft.Corruption, "version"),
+        (lambda *_: ConfChange.decode(b"\0nonsense"), pgraft.Corruption, "version"),
         (lambda *_: Entry(-1), TypeError, "index"),
         (lambda *_: Entry(1).replace(no_such_field=2), TypeError, "no_such_field"),
     ],

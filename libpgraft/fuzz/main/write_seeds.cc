@@ -1,9 +1,12 @@
-// Writes the seeds into the corpus, in place of those of earlier formats.
+// Writes the seeds into the corpus, in place of those of earlier formats; or all into one file,
+// which a release leaves for those after it (../released): a line for each, its target, its name
+// and its bytes in hexadecimal.
 #include <exception>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <set>
+#include <string_view>
 
 #include "libpgraft/fuzz/seeds.h"
 #include "libpgraft/fuzz/targets.h"
@@ -28,15 +31,30 @@ void write(const fs::path& corpus) {
   }
 }
 
+void record(const fs::path& path) {
+  std::ofstream file(path);
+  for (const pgraft::fuzz::Seed& seed : pgraft::fuzz::seeds()) {
+    file << seed.target << '/' << seed.name << ' ';
+    for (const char byte : seed.bytes) {
+      constexpr char kDigits[] = "0123456789abcdef";
+      const auto number = static_cast<unsigned char>(byte);
+      file << kDigits[number >> 4] << kDigits[number & 15];
+    }
+    file << '\n';
+  }
+  if (!file.flush()) throw std::runtime_error("could not write " + path.string());
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 2) {
-    std::cerr << "usage: write_seeds CORPUS\n";
+  const bool to_one_file = argc == 3 && std::string_view(argv[1]) == "--record";
+  if (argc != 2 && !to_one_file) {
+    std::cerr << "usage: write_seeds CORPUS\n       write_seeds --record FILE\n";
     return 2;
   }
   try {
-    write(argv[1]);
+    to_one_file ? record(argv[2]) : write(argv[1]);
   } catch (const std::exception& e) {
     std::cerr << e.what() << '\n';
     return 1;

@@ -52,7 +52,13 @@ def show_error(error: CommandError) -> None:
 # --- options ---
 
 DataDirectory = Annotated[
-    Path, typer.Option("-D", "--pgdata", envvar="PGDATA", help="PostgreSQL's data directory.")
+    Path,
+    typer.Option(
+        "-D",
+        "--pgdata",
+        envvar="PGDATA",
+        help="PostgreSQL's data directory, or that of its configuration (Debian).",
+    ),
 ]
 StateDirectory = Annotated[
     Path | None,

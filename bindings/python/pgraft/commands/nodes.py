@@ -52,8 +52,21 @@ def demo(
 def create(
     pgdata: DataDirectory,
     node_id: NodeId,
-    port: Port = 5432,
-    listen_addresses: Listen = "*",
+    port: Annotated[
+        int | None,
+        typer.Option(
+            help="Port of the PostgreSQL server.  [default: as it is, 5432 of a new one]",
+            min=1,
+            max=65535,
+        ),
+    ] = None,
+    listen_addresses: Annotated[
+        str | None,
+        typer.Option(
+            help="listen_addresses of the PostgreSQL server.  [default: as it is, * of a new one "
+            "and of one that only listens on localhost]",
+        ),
+    ] = None,
     raft_port: RaftPort = 8001,
     raft_address: RaftListen = "0.0.0.0",
     advertise_address: Advertise = "",
@@ -71,15 +84,22 @@ def create(
     Then start it with "pgraft run" and make it a cluster of one:
     CREATE EXTENSION pgraft; SELECT pgraft_init();
 
+    A server that is there already keeps its data and settings, also where its configuration is
+    outside the data directory, as on Debian: -D takes either directory. It may run meanwhile.
+
     Example: pgraft create -D /var/lib/pg/data --node-id 1 --advertise-address 10.0.0.1
     """
     from pgraft.setup_node import create as create_node
+    from pgraft.setup_node import present_address
 
     paths = NodePaths.of(pgdata, data_dir)
+    present = present_address(paths, bindir)
+    if present is not None:
+        port, listen_addresses = port or present[0], listen_addresses or present[1]
     settings = NodeSettings(
         node_id=node_id,
-        port=port,
-        listen_addresses=listen_addresses,
+        port=port or 5432,
+        listen_addresses=listen_addresses or "*",
         raft_address=raft_address,
         raft_port=raft_port,
         advertise_address=advertise_address,
@@ -88,9 +108,11 @@ def create(
     )
     options = ["--auth-local=peer", f"--auth-host={auth}"]
     create_node(paths, settings, bindir=bindir, user=user, initdb_options=options)
+    if present is not None:
+        typer.echo("the server that is there keeps its data; stop it, and what starts it, first")
     typer.echo(
         f"node {node_id} is set up; let the other members connect for replication in\n"
-        f"  {paths.hba_conf}\n"
+        f"  {paths.hba_conf}   (pgraft config -D {paths.pgdata} --member ADDRESS --apply)\n"
         f"start it:  pgraft run -D {paths.pgdata}\n"
         "then, in SQL:  CREATE EXTENSION pgraft; SELECT pgraft_init();"
     )
