@@ -189,13 +189,17 @@ def _row(
         str(answer.timeline),
         format_lsn(answer.lsn),
         behind,
-        escape(_state(answer, view.member(answer.node_id))),
+        escape(_state(answer, view)),
     ]
 
 
-def _state(answer: NodeStatus, member: MemberView | None) -> str:
+def _state(answer: NodeStatus, view: ClusterView) -> str:
     """What it does or waits for; of a leader also whether it may accept writes, and how long."""
+    member = view.member(answer.node_id)
     words = [answer.phase] if answer.phase else []
+    entry = view.leader.member(answer.node_id) if view.leader else None
+    if entry and answer.phase.startswith("following") and not entry["flush_lsn"]:
+        words.append("not streaming")  # its log says why, and so does "pgraft check -D"
     if answer.state == "leader" and answer.more is not None:
         lease = f"lease {answer.more['lease_ms']} ms" if answer.more["lease_ms"] else "no lease"
         words += ["fenced", lease] if answer.more["fenced"] else [lease]

@@ -85,6 +85,16 @@ def test_the_topology_shows_lag_and_who_is_silent() -> None:
     assert "Only 1 of 2 voters answer" in text
 
 
+def test_a_follower_that_does_not_stream_is_told() -> None:
+    members = [member(1), member(2, flush_lsn=0), member(3)]
+    cluster = view(
+        answer(1, members),
+        *(answer(i, members, phase="following node 1") for i in (2, 3)),
+    )
+    (line,) = (line for line in shown(status_view(cluster)).splitlines() if "not streaming" in line)
+    assert line.startswith("│ 2 ")
+
+
 def test_a_narrow_terminal_cuts_nothing() -> None:
     cluster = three(phase="is the leader but waits for the commit quorum to come into force")
     console = Console(width=80)

@@ -125,24 +125,32 @@ def _member(view: ClusterView, member: MemberView, *, server_answers: bool) -> I
         )
 
 
-def _who_hears_whom(view: ClusterView) -> Iterator[Finding]:
-    """Members tell each other of their WAL: who has not heard of another never was reached."""
+def unheard(view: ClusterView) -> list[tuple[MemberView, MemberView]]:
+    """Who has not heard from whom, of those that answer.
+
+    Members tell each other of their WAL once a second.
+    """
     answering = [m for m in view.members if m.answer is not None]
-    deaf = 0
+    found = []
     for here in answering:
         for there in answering:
             entry = here.answer.member(there.node_id) if here.answer else None
-            if here is there or entry is None or entry["wal"] is not None:
-                continue
-            deaf += 1
-            yield Finding(
-                Level.WARNING,
-                "raft port",
-                here.title,
-                f"has not heard from {there.title} since its start",
-                f"Open port {here.raft.port} of {here.raft.host} for {there.raft.host}.",
-            )
-    if len(answering) > 1 and not deaf:
+            if here is not there and entry is not None and entry["wal"] is None:
+                found.append((here, there))
+    return found
+
+
+def _who_hears_whom(view: ClusterView) -> Iterator[Finding]:
+    deaf = unheard(view)
+    for here, there in deaf:
+        yield Finding(
+            Level.WARNING,
+            "raft port",
+            here.title,
+            f"has not heard from {there.title} since its start",
+            f"Open port {here.raft.port} of {here.raft.host} for {there.raft.host}.",
+        )
+    if not deaf and sum(m.answer is not None for m in view.members) > 1:
         yield Finding(Level.OK, "raft port", "", "all members that answer have heard each other")
 
 

@@ -199,6 +199,12 @@ def _new_node(view: ClusterView, address: RaftAddress, timeout: float) -> tuple[
             'Set it up again with another --node-id, or remove that member: "pgraft remove '
             f'{node_id}".',
         )
+    known = view.need_member_answer().member(node_id)
+    if known is not None and known["member"]["incarnation"] != identity["incarnation"]:
+        raise CommandError(
+            f"the node at {address} was created anew: the member {node_id} is the one before it",
+            f'Remove that one, then add this one: "pgraft remove {node_id}".',
+        )
     if advertised.host in _LOOPBACK and address.host not in _LOOPBACK:
         return node_id, address  # it does not know how others reach it
     return node_id, advertised

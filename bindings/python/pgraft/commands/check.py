@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -10,11 +11,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from pgraft.checks.cluster import check_cluster
+from pgraft.checks.cluster import check_cluster, unheard
 from pgraft.checks.facts import gather
 from pgraft.checks.finding import Finding, Level, exit_status
 from pgraft.checks.here import check_here
 from pgraft.checks.settings import check_settings
+from pgraft.cluster_view import ClusterView
 from pgraft.commands.base import (
     App,
     AsJson,
@@ -30,6 +32,8 @@ from pgraft.commands.base import (
 )
 from pgraft.render import make_console
 
+_HEARD_SECONDS = 3.0
+_POLL_SECONDS = 0.3
 _STYLES = {
     Level.OK: "green",
     Level.NOTE: "dim",
@@ -65,6 +69,7 @@ def check(
     target = Target.of(host, port, pgdata, data_dir, timeout)
     view = target.look()
     view.need_member_answer()
+    view = _when_heard(view, timeout)
     facts = gather(view, login)
     findings = [*check_cluster(view, facts), *check_settings(facts)]
     if target.paths is not None:
@@ -84,6 +89,15 @@ def check(
     else:
         _show(f for f in findings if not quiet or f.level > Level.NOTE)
     raise typer.Exit(exit_status(findings))
+
+
+def _when_heard(view: ClusterView, timeout: float) -> ClusterView:
+    """Those that have only just started need a moment to hear of each other."""
+    deadline = time.monotonic() + _HEARD_SECONDS
+    while unheard(view) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+        view = view.again(timeout)
+    return view
 
 
 def _show(findings: Iterable[Finding]) -> None:
