@@ -223,6 +223,7 @@ struct PgraftEngine final : public node::DatabaseHost {
     pgraft_store(
         &guard_->lease_until_ns,
         alive ? pgraft_clock_ns() + static_cast<std::uint64_t>(remaining.count()) * 1'000'000u : 0);
+    if (alive) pgraft_store(&guard_->leased_ns, pgraft_clock_ns());
   }
 
   void publish_contact(raft::Term term, std::chrono::milliseconds remaining) override {

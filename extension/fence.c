@@ -181,6 +181,7 @@ process_utility(PlannedStmt *statement, const char *query, bool read_only_tree, 
 	if (!finishes_prepared(statement))
 	{
 		next(statement, query, read_only_tree, context, params, environment, dest, completion);
+		pgraft_warn_of_shared_tablespace(statement);
 		end_statement(&hint);
 		return;
 	}

@@ -60,6 +60,7 @@ typedef struct PgraftGuard
 	/* rule 7, the write fence: writes are allowed while fence_term != 0 and now < lease_until */
 	uint64_t fence_term;     /* 0: fenced */
 	uint64_t lease_until_ns; /* CLOCK_BOOTTIME, so that a suspended machine wakes up fenced */
+	uint64_t leased_ns;      /* when it was last renewed; 0: never */
 
 	/* rule 7, reads: a follower is in contact with its leader while gate_term != 0 and now < contact_until */
 	uint64_t contact_until_ns; /* CLOCK_BOOTTIME */

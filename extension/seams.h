@@ -37,6 +37,9 @@ extern void pgraft_commit_verify(XLogRecPtr end);	/* rule 6: not on a quorum: th
 extern void pgraft_sender_stamp(uint64 generation);
 extern bool pgraft_sender_only_votes(const uint64 *voters, int count);	/* walsenders with a vote are these members' */
 
+/* tablespace.c, once the statement is done */
+extern void pgraft_warn_of_shared_tablespace(const PlannedStmt *statement);
+
 /* observe.c */
 extern void pgraft_keep_wal_end(void);
 

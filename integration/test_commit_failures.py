@@ -143,6 +143,20 @@ def test_a_leader_that_is_deposed_while_a_commit_waits_does_not_answer(stalled: 
     _assert_agreed(stalled)
 
 
+def test_a_wait_on_a_leader_that_is_cut_off_ends(stalled: Stalled) -> None:
+    """As long as the followers hang it has no lease, and nobody tells it of another leader."""
+    running = _all_ways(stalled)
+    others = [n.id for n in stalled.cluster.nodes.values() if n is not stalled.leader]
+    for node_id in others:
+        stalled.cluster.pause(node_id)
+    try:
+        _end(running)
+    finally:
+        for node_id in others:
+            stalled.cluster.resume(node_id)
+    _assert_agreed(stalled)
+
+
 def test_a_commit_that_waits_while_the_lease_ends_is_true_if_answered(stalled: Stalled) -> None:
     """The followers hang as a whole: no lease. Then they come back."""
     running = stalled.waiting("INSERT INTO t VALUES (1)")

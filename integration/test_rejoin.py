@@ -199,8 +199,12 @@ def test_tablespaces_of_members_on_one_machine_stay_apart() -> None:
         # One made now has the same place on all of them, so nothing may be rewound into it.
         common = cluster.base_dir / "common"
         cluster.owner.make_directory(common)
+        warnings: list[str] = []
         with cluster.connect() as connection:
+            connection.add_notice_handler(lambda said: warnings.append(said.message_primary or ""))
             connection.execute(f"CREATE TABLESPACE common LOCATION '{common}'".encode())
+        assert len(warnings) == 1
+        assert f'may now use the same directory "{common}"' in warnings[0]
         dead, successor = diverge(cluster)
         log = comes_back(cluster, dead)
         assert CLONED in log
@@ -350,10 +354,14 @@ def test_lost_and_copied_data_is_refused_and_the_advice_works(cluster: LocalClus
 
 @contextmanager
 def with_an_old_copy(
-    settings: dict[str, str],
+    settings: dict[str, str], *, cloned: bool = False
 ) -> Iterator[tuple[LocalCluster, LocalNode, LocalNode]]:
     """The leader and a follower have acknowledged a row; the leader is dead, the follower's data
     directory was put back from a copy made before that, and the third one was down at that time.
+
+    Args:
+        settings: Of the servers.
+        cloned: The follower was cloned after the copy was made.
 
     Yields:
         The cluster, the dead leader, and the follower with the copy.
@@ -367,6 +375,8 @@ def with_an_old_copy(
         restored.stop()
         copy = restored.paths.pgdata.with_name("copy")
         subprocess.run(["cp", "-a", restored.paths.pgdata, copy], check=True)
+        if cloned:
+            ask_for_a_clone(restored, leader)
         restored.start()
         cluster.wait_for_standby(restored.id, REJOIN_SECONDS)
         with cluster.connect(leader.id) as connection:
@@ -423,3 +433,19 @@ def test_without_that_an_acknowledged_row_is_lost() -> None:
     settings = {**SETTINGS, "pgraft.debug_rules_off": "wal_end"}
     with with_an_old_copy(settings) as (cluster, _, _):
         assert rows(cluster, cluster.leader(REJOIN_SECONDS).id) == []
+
+
+def test_what_a_clone_replaced_never_comes_back() -> None:
+    """Rule 10: the binding tells it from its successor. The control forges that."""
+    settings = {**SETTINGS, "pgraft.debug_rules_off": "wal_end"}
+    with with_an_old_copy(settings, cloned=True) as (cluster, leader, restored):
+        wait_for_log(restored, 0, "is not the one that", "pgraft join")
+        assert not any(answer and answer.leads for answer in cluster.status().values())
+        restored.kill("all")
+        half = _pgraft.read_binding(str(restored.paths.pgdata))
+        half.binding = _pgraft.read_identity(str(restored.paths.data_dir)).binding
+        _pgraft.write_binding(str(restored.paths.pgdata), half)
+        Owner.of_directory(restored.paths.pgdata).give(restored.paths.binding)
+        restored.start()
+        assert cluster.leader(REJOIN_SECONDS).id != leader.id
+        assert rows(cluster, cluster.leader().id) == []

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdio>
 #include <functional>
+#include <utility>
 
 namespace pgraft::failover {
 namespace {
@@ -55,7 +56,8 @@ Controller::Controller(const Config& config)
     : config_(config),
       abstain_until_(config.abstain_until),
       max_ack_timeline_(config.max_ack_timeline),
-      wal_end_(config.switches.wal_end ? config.wal_end : std::nullopt) {}
+      wal_end_(config.switches.wal_end ? config.wal_end : std::nullopt),
+      rejoin_requested_(config.rejoin_requested) {}
 
 // --- entry points ------------------------------------------------------------------------------
 
@@ -207,6 +209,12 @@ void Controller::look_for_lost_wal(const DatabaseView& database) {
   if (!lost_wal_) wal_end_.reset();
 }
 
+// rule 9: what was asked for because of another leader has lost its reason.
+void Controller::withdraw_rejoin(Requests& requests) {
+  if (!std::exchange(rejoin_requested_, false)) return;
+  requests.clear_abstain = true;
+}
+
 std::optional<Report> Controller::own_report(const Inputs& in) const {
   const DatabaseView& database = in.database;
   Report report;
@@ -252,6 +260,11 @@ void Controller::raise_bound(Timeline timeline, Requests& requests) {
 // ----------------------------------------------------------------------------------------
 
 void Controller::follow(const Inputs& in, Orders& next, Requests& requests) {
+  if (config_.without_data) {
+    phase_ = "votes only: the data directory is being rewound or cloned";
+    if (!in.promotions.done_of_term) send_report(in, requests);
+    return;
+  }
   if ((in_flight_ || in.database.promote_pending) && config_.switches.cancel) {
     phase_ = "waiting for the outcome of a promotion";
     return;
@@ -341,6 +354,7 @@ void Controller::follow_as_standby(const Inputs& in, Orders& next, Requests& req
     phase_ += ", not consistent yet";
     return;
   }
+  withdraw_rejoin(requests);
   raise_bound(done->timeline, requests);  // rule 3: before the first acknowledgement
   next.gate_open = true;                  // rule 2
   next.gate_timeline = config_.switches.current ? done->timeline : 0;
@@ -568,6 +582,7 @@ void Controller::rule(const Inputs& in, Orders& next, Requests& requests) {
   handovers_ = 0;
   if (!ruling_) leader_since_tick_ = in.now_ticks;  // however long the promotion took
   ruling_ = true;
+  withdraw_rejoin(requests);
   if (database.in_recovery || in.promotions.done_of_term->timeline != database.end.timeline) {
     phase_ = "promoted, but the database is not that primary any more";
     requests.step_down = true;

@@ -59,9 +59,15 @@ struct Config {
   int patience = 6;         // a leader not promoted within this many election_ticks gives way
   std::optional<Position> abstain_until;  // from the rejoin marker (rule 9)
   std::optional<Position> wal_end;        // the data directory had WAL at least this far (rule 3)
-  Timeline max_ack_timeline = 0;          // durable bound (rule 3)
-  int priority = kMaxPriority;            // 0: leads only where nobody else may
-  Lsn switchover_lag_max = 16u << 20;     // bytes that a target may lack when a switchover begins
+  // The data directory is being rewound or cloned, so there is no server: this node votes, and
+  // reports its bound (rule 3; PROTOCOL.md, M8h).
+  bool without_data = false;
+  // A rejoin was asked for and nothing has been touched. It is withdrawn once a promotion shows
+  // that this node has not diverged from it.
+  bool rejoin_requested = false;
+  Timeline max_ack_timeline = 0;       // durable bound (rule 3)
+  int priority = kMaxPriority;         // 0: leads only where nobody else may
+  Lsn switchover_lag_max = 16u << 20;  // bytes that a target may lack when a switchover begins
   Switches switches;
 };
 
@@ -115,7 +121,9 @@ class Controller {
   // Why the last switchover was given up, once.
   std::optional<Status> take_switchover_outcome() { return std::exchange(given_up_, {}); }
 
-  bool abstaining() const { return abstain_until_.has_value() || lost_wal_; }
+  bool abstaining() const {
+    return abstain_until_.has_value() || lost_wal_ || config_.without_data;
+  }
   // One line for status: what the controller is doing or waiting for ("waiting for position
   // reports: 1 of 2").
   const std::string& phase() const { return phase_; }
@@ -143,6 +151,7 @@ class Controller {
   void raise_bound(Timeline timeline, Requests& requests);
   void update_abstention(const DatabaseView& database, Requests& requests);
   void look_for_lost_wal(const DatabaseView& database);
+  void withdraw_rejoin(Requests& requests);
   std::optional<Report> own_report(const Inputs& in) const;
   bool view_is_current(const DatabaseView& database) const;
   Lsn quorum_flush(const Inputs& in) const;
@@ -160,6 +169,7 @@ class Controller {
   Timeline max_ack_timeline_ = 0;
   std::optional<Position> wal_end_;  // until the database was seen to have that much
   bool lost_wal_ = false;            // it has less: abstains until it has it again
+  bool rejoin_requested_ = false;
 
   // Reports of this term, and the own one as last sent.
   std::map<NodeId, Report> reports_;

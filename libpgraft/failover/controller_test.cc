@@ -883,6 +883,72 @@ TEST(Rejoin, ARestartUnderWayIsNotTakenBack) {
   EXPECT_EQ(desk.orders().restart, Restart::kRewind);
 }
 
+TEST(Rejoin, WithoutItsDataANodeReportsItsBoundAndNothingElse) {
+  Config without = config();
+  without.without_data = true;
+  without.max_ack_timeline = 2;
+  Desk desk(without);
+  desk.database = DatabaseView{};
+  desk.database.valid = true;
+  desk.database.receiver_stopped = true;
+  desk.follow(2);
+  const Requests r = desk.run();
+  ASSERT_TRUE(r.send_report.has_value());
+  EXPECT_TRUE(r.send_report->abstains);
+  EXPECT_EQ(r.send_report->bound, 2u);
+  EXPECT_GT(r.election_delay.value_or(0), 0) << "the others campaign first";
+  desk.commit_done(2, 3, {{2, 100}});
+  const Requests later = desk.after(50);
+  EXPECT_EQ(desk.orders().follow, 0u);
+  EXPECT_EQ(desk.orders().restart, Restart::kNone);
+  EXPECT_FALSE(desk.orders().gate_open);
+  EXPECT_FALSE(later.clear_abstain) << "the marker is of a rejoin under way";
+  EXPECT_EQ(desk.controller.phase(), "votes only: the data directory is being rewound or cloned");
+}
+
+TEST(Rejoin, WithoutItsDataALeaderHandsOver) {
+  Config without = config();
+  without.without_data = true;
+  Desk desk(without);
+  desk.lead();
+  desk.hears(2, {1, 100});
+  const Requests r = desk.run();
+  EXPECT_EQ(r.transfer_to, 2u);
+  EXPECT_FALSE(r.propose_promotion.has_value());
+}
+
+TEST(Rejoin, ARequestIsWithdrawnOnceTheNodeFollowsOrRules) {
+  Config requested = config();
+  requested.rejoin_requested = true;
+  {
+    Desk desk(requested);
+    desk.follow(2);
+    EXPECT_FALSE(desk.run().clear_abstain) << "no promotion to compare with";
+    desk.commit_done(2, 2, {{1, 100}});
+    EXPECT_TRUE(desk.run().clear_abstain);
+    EXPECT_TRUE(desk.orders().gate_open);
+    EXPECT_FALSE(desk.after(50).clear_abstain) << "once";
+  }
+  {
+    SCOPED_TRACE("diverged");
+    Desk desk(requested);
+    desk.database.end = desk.database.replayed = {1, 150};
+    desk.follow(2);
+    desk.commit_done(2, 2, {{1, 100}});
+    EXPECT_FALSE(desk.run().clear_abstain);
+    EXPECT_EQ(desk.orders().restart, Restart::kRewind);
+  }
+  {
+    SCOPED_TRACE("rules");
+    Desk desk(requested);
+    ASSERT_NO_FATAL_FAILURE(desk.rule());
+    desk.next_term();
+    desk.follow(2);
+    desk.commit_done(2, 3, {{1, 100}, {2, 101}});
+    EXPECT_FALSE(desk.run().clear_abstain) << "it was withdrawn already";
+  }
+}
+
 // --- rule 8: membership
 
 TEST(Membership, WaitsForAPromotedLeaderWithAllBeforeSettled) {

@@ -196,7 +196,7 @@ struct Orders {
 struct Requests {
   std::optional<Timeline>
       persist_bound;           // make max_ack_timeline durable (before the gate may open, rule 3)
-  bool clear_abstain = false;  // the rejoin marker has done its work
+  bool clear_abstain = false;  // the rejoin marker has done its work, or lost its reason
   std::optional<Promotion> propose_promotion;
   std::optional<PromotionDone> propose_done;
   NodeId transfer_to = 0;  // hand leadership over (rule 4)

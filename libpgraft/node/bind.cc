@@ -55,6 +55,21 @@ class Binder {
     return bound(false);
   }
 
+  Result<Binding> run_without_data() {
+    if (Status s = read(); !s) return s;
+    if (!rejoin_ || rejoin_->state == RejoinState::kCatchingUp) {
+      return Status(Code::kFailedPrecondition,
+                    in_data_dir() +
+                        " holds no rejoin that is asked for or under way: the server "
+                        "itself has to vote");
+    }
+    if (!identity_ || identity_->cluster_id == 0) {
+      return mismatch(in_data_dir() + " belongs to no member of a cluster");
+    }
+    if (Status s = check_configuration(); !s) return s;
+    return bound(false);
+  }
+
  private:
   Status read() {
     if (request_.node_id == 0) return {Code::kInvalidArgument, "node_id must not be 0"};
@@ -193,5 +208,9 @@ class Binder {
 }  // namespace
 
 Result<Binding> bind(const BindingRequest& request) { return Binder(request).run(); }
+
+Result<Binding> bind_without_data(const BindingRequest& request) {
+  return Binder(request).run_without_data();
+}
 
 }  // namespace pgraft::node

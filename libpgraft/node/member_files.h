@@ -139,6 +139,9 @@ struct BindingRequest {
   std::uint64_t system_identifier = 0;
 };
 Result<Binding> bind(const BindingRequest& request);
+// The Raft half alone, while `prepare` rewinds or clones the other: only with a rejoin that is
+// asked for or under way (kFailedPrecondition). pgdata is empty; nothing is made or written.
+Result<Binding> bind_without_data(const BindingRequest& request);
 
 // A random non-zero 64-bit number from the operating system (ids, incarnations, bindings).
 std::uint64_t random_id();

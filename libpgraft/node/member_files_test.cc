@@ -351,6 +351,25 @@ TEST_F(BindTest, ARequestedRejoinHasTouchedNothing) {
   EXPECT_EQ(bound->rejoin->state, RejoinState::kRequested);
 }
 
+// Its Raft half alone, also where the other half must not start or is gone.
+TEST_F(BindTest, WithoutItsDataANodeNeedsARejoinToBeDone) {
+  make_member();
+  BindingRequest r = request();
+  const std::string directory = std::exchange(r.pgdata, "");
+  EXPECT_EQ(bind_without_data(r).status().code(), Code::kFailedPrecondition) << "none";
+  rejoin(RejoinState::kCatchingUp, 5);
+  EXPECT_EQ(bind_without_data(r).status().code(), Code::kFailedPrecondition) << "it is done";
+  rejoin(RejoinState::kWorking, 5);
+  fs::remove_all(directory);
+  const std::string identity = get(data_dir() + "/identity");
+  const Result<Binding> bound = bind_without_data(r);
+  ASSERT_TRUE(bound) << bound.status().to_string();
+  EXPECT_EQ(bound->identity.node_id, r.node_id);
+  r.node_id = 7;
+  EXPECT_EQ(bind_without_data(r).status().code(), Code::kMismatch);
+  EXPECT_EQ(get(data_dir() + "/identity"), identity);
+}
+
 TEST_F(BindTest, WhatDoesNotFitIsRefusedWithWhatToDo) {
   const struct {
     const char* name;

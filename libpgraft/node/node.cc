@@ -160,8 +160,9 @@ NodeImpl::NodeImpl(const NodeConfig& config, DatabaseHost* host)
 NodeImpl::~NodeImpl() { stop(); }
 
 Status NodeImpl::open() {
-  Result<Binding> bound = bind({config_.data_dir, config_.pgdata, config_.node_id,
-                                config_.cluster_name, config_.system_identifier});
+  const BindingRequest request = {config_.data_dir, config_.pgdata, config_.node_id,
+                                  config_.cluster_name, config_.system_identifier};
+  Result<Binding> bound = config_.without_data ? bind_without_data(request) : bind(request);
   if (!bound) return bound.status();
   binding_ = std::move(bound).value();
   identity_ = binding_.identity;
@@ -221,10 +222,16 @@ Replica::Options NodeImpl::replica_options() const {
   if (rejoin && rejoin->state == RejoinState::kCatchingUp) {
     options.failover.abstain_until = rejoin->target;  // rule 3
   }
+  options.failover.without_data = config_.without_data;
+  // Not what has no source: an operator wants it whoever leads, or the WAL is to be trusted by
+  // nobody.
+  options.failover.rejoin_requested = rejoin && !config_.without_data &&
+                                      rejoin->state == RejoinState::kRequested &&
+                                      rejoin->source_node != raft::kNoNode;
   options.failover.wal_end = wal_end_;
   options.failover.switches = config_.switches;
-  options.with_database = host_ != nullptr;
-  options.priority = config_.failover_priority;
+  options.with_database = has_controller();
+  options.priority = config_.without_data ? 0 : config_.failover_priority;
   options.tick_ms = static_cast<int>(tick_.count());
   options.request_timeout_ticks = static_cast<int>(config_.request_timeout / tick_);
   return options;

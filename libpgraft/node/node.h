@@ -22,8 +22,12 @@
 namespace pgraft::node {
 
 struct NodeConfig {
-  std::string data_dir;      // holds identity, raft/ and the other member files
-  std::string pgdata;        // empty: a node without a database
+  std::string data_dir;  // holds identity, raft/ and the other member files
+  std::string pgdata;    // empty: a node without a database
+  // The database is being rewound or cloned: the node votes, so that the others can elect a leader
+  // to rejoin from, and does nothing else. pgdata is empty. Refused unless a rejoin is asked for or
+  // under way, and while the server runs, whose log it is.
+  bool without_data = false;
   raft::NodeId node_id = 0;  // 1..; not 0
   std::string node_name;     // default: "node<id>"
   std::string cluster_name = "pgraft";

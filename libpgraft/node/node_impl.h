@@ -164,6 +164,7 @@ class NodeImpl final : public Node, private transport::Handler, private Outbox, 
   void answer_inits();
   Status open_log();
   void recover();
+  bool has_controller() const { return host_ != nullptr || config_.without_data; }
   std::string state_name() const;
   std::string phase() const;
 

@@ -65,7 +65,7 @@ std::string NodeImpl::state_name() const {
 // was.
 std::string NodeImpl::phase() const {
   if (!failed_) return failed_.message();
-  std::string phase = host_ == nullptr ? "" : replica_->controller().phase();
+  std::string phase = has_controller() ? replica_->controller().phase() : "";
   const bool shows = refused_at_ && Clock::now() - *refused_at_ < kRefusalShown &&
                      std::as_const(*replica_).raft().leader() == raft::kNoNode;
   if (shows) phase += (phase.empty() ? "" : "; ") + ("refused by " + refusal_);
@@ -87,7 +87,7 @@ bool NodeImpl::status_is_stale() const {
   const raft::RawNode& raft = std::as_const(*replica_).raft();
   if (status_.term != raft.term() || status_.leader_id != raft.leader()) return true;
   if (status_.state != state_name()) return true;
-  if (host_ == nullptr) return false;
+  if (!has_controller()) return false;
   const failover::Controller& controller = replica_->controller();
   return shown_phase_ != controller.phase() || status_.abstaining != controller.abstaining() ||
          status_.writable != controller.is_writable_leader();
@@ -95,7 +95,7 @@ bool NodeImpl::status_is_stale() const {
 
 void NodeImpl::publish_status() {
   status_due_ = false;
-  if (host_ != nullptr) shown_phase_ = replica_->controller().phase();
+  if (has_controller()) shown_phase_ = replica_->controller().phase();
   const raft::NodeStatus raft = replica_->raft_status();
   const bool leads = raft.soft.role == raft::Role::kLeader;
   if (leads) count_election(raft.hard.term);  // of a sole voter, who asks nobody
@@ -115,7 +115,7 @@ void NodeImpl::publish_status() {
   now.timeline = database.end.timeline;
   now.lsn = database.end.lsn;
   now.in_recovery = database.valid && database.in_recovery;
-  now.abstaining = host_ != nullptr && replica_->controller().abstaining();
+  now.abstaining = has_controller() && replica_->controller().abstaining();
   if (failed_) now.change_waits_for = replica_->change_waits_for();
   now.messages_processed = messages_processed_;
   now.heartbeats_sent = heartbeats_sent_;

@@ -131,7 +131,11 @@ Replica::Replica(const Options& options, storage::LogStore* store, LogWriter* wr
       host_(host),
       expirations_(static_cast<std::uint64_t>(std::max(1, options.tick_ms)),
                    static_cast<std::uint64_t>(options.raft.election_ticks)),
-      controller_(options.failover) {}
+      controller_(options.failover) {
+  if (!options.failover.without_data) return;
+  database_.valid = true;  // a standby that neither streams nor knows where its WAL ends
+  database_.receiver_stopped = true;
+}
 
 Replica::~Replica() = default;
 
@@ -267,7 +271,7 @@ void Replica::receive_wal_status(const failover::WalStatus& status) {
 
 failover::WalStatus Replica::wal_status(raft::NodeId id) const {
   if (id == options_.raft.id) {
-    if (!database_.valid) return {};
+    if (!database_.valid || options_.failover.without_data) return {};
     const failover::DatabaseView& d = database_;
     return {id, d.in_recovery, d.end, d.replayed, d.needed, d.oldest, options_.priority};
   }
@@ -298,7 +302,9 @@ void Replica::keep_priority() {
   raft_->set_priority(priority);
 }
 
-void Replica::observe(const failover::DatabaseView& view) { database_ = view; }
+void Replica::observe(const failover::DatabaseView& view) {
+  if (!options_.failover.without_data) database_ = view;
+}
 
 // The first voter behind the lost leader campaigns at once, each further one two ticks later, so
 // that they don't split the vote. A tick is some 20 ms: enough for the first one's election to be

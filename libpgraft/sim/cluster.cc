@@ -185,9 +185,19 @@ void Cluster::crash_worker(NodeId id) {
 }
 
 void Cluster::start(NodeId id) {
-  if (up(id) || !at(id).database->may_start()) return;
+  if (serves(id)) return;
+  if (!at(id).database->may_start()) return vote(id);
   note("start " + std::to_string(id));
+  at(id).replica.reset();
   at(id).database->start();
+  start_worker(id);
+}
+
+// `prepare` while it rewinds, clones or waits for whom to do it from.
+void Cluster::vote(NodeId id) {
+  if (up(id) || !options_.host.votes) return;
+  note("node " + std::to_string(id) + " votes only");
+  at(id).waited = 0;
   start_worker(id);
 }
 
@@ -197,6 +207,7 @@ void Cluster::start_worker(NodeId id) {
   node.outputs_left = 0;
   node.dead = false;
   node.database->worker_started();
+  node.without_data = !node.database->running();
   node::Replica::Options options;
   options.raft.id = id;
   options.raft.incarnation = node.incarnation;
@@ -206,9 +217,12 @@ void Cluster::start_worker(NodeId id) {
   options.raft.seed = options_.seed * 1000003 + id * 1009 + ++node.starts;
   options.failover.switches = options_.rules;
   options.failover.abstain_until = node.database->abstain_until();
+  options.failover.without_data = node.without_data;
+  options.failover.rejoin_requested = !node.without_data && node.database->rejoin_pending();
   options.snapshot_every = options_.snapshot_every;
   options.keep_tail = options_.snapshot_every / 2;
   if (options_.priorities.contains(id)) options.priority = options_.priorities.at(id);
+  if (node.without_data) options.priority = 0;
   options.durable_term_first = options_.durable_term_first;
   options.wal_status_ticks = options_.wal_status_ticks;
   node.writer = std::make_unique<node::HeldLogWriter>(node.store.get());
@@ -268,6 +282,7 @@ void Cluster::check_wal(NodeId id) {
 
 void Cluster::tick(NodeId id) {
   if (!up(id)) return;
+  ++at(id).waited;
   at(id).replica->tick();
   process(id);
 }
@@ -289,7 +304,9 @@ void Cluster::observe(NodeId id) {
 bool Cluster::step(NodeId id, const std::function<bool(DatabaseModel&)>& what) {
   const bool was_running = database(id).running();
   const bool did = what(database(id));
-  if (at(id).database->stopped_for() != failover::Restart::kNone) at(id).replica.reset();
+  if (was_running && at(id).database->stopped_for() != failover::Restart::kNone) {
+    at(id).replica.reset();
+  }
   if (was_running && !database(id).running()) crash(id);  // in the middle of it
   if (did) check_wal(id);
   if (did) observe(id);
@@ -297,7 +314,7 @@ bool Cluster::step(NodeId id, const std::function<bool(DatabaseModel&)>& what) {
 }
 
 bool Cluster::work(NodeId id) {
-  if (!up(id)) return supervise(id);
+  if (!serves(id)) return supervise(id);
   return step(id, [](DatabaseModel& database) { return database.work(); });
 }
 
@@ -329,13 +346,25 @@ bool Cluster::supervise(NodeId id) {
     return false;
   if (database.rejoin_pending()) {
     const NodeId source = rejoin_source(id);
-    if (source == 0) return false;
+    if (source == 0) return wait_for_source(id);
     database.begin_rejoin(false);
     if (!database.finish_rejoin(source)) return false;
     note("node " + std::to_string(id) + " rewound from " + std::to_string(source));
   }
   start(id);
   return true;
+}
+
+// What has not been touched is of more use running: it knows where its WAL ends.
+bool Cluster::wait_for_source(NodeId id) {
+  const bool waited = up(id) && at(id).waited > 10 * options_.election_ticks;
+  if ((waited || !options_.host.votes) && database(id).may_start()) {
+    start(id);
+    return true;
+  }
+  const bool was_up = up(id);
+  vote(id);
+  return up(id) != was_up;
 }
 
 void Cluster::deliver(std::size_t i) {

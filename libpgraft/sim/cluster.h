@@ -53,6 +53,9 @@ class Cluster final : public World {
   // --- members
   std::vector<NodeId> ids() const;
   bool up(NodeId id) const { return at(id).replica != nullptr; }
+  // Its server is down, and its replica votes (PROTOCOL.md, M8h).
+  bool votes_only(NodeId id) const { return up(id) && at(id).without_data; }
+  bool serves(NodeId id) const { return up(id) && !votes_only(id); }
   DatabaseModel& database(NodeId id) { return *at(id).database; }
   const DatabaseModel& database(NodeId id) const { return *at(id).database; }
   node::Replica& replica(NodeId id) { return *at(id).replica; }  // while it is up
@@ -67,8 +70,8 @@ class Cluster final : public World {
   // The power goes at the n-th thing from here on that its replica does to the world around it, in
   // the middle of whatever it does then.
   void crash_inside(NodeId id, int n);
-  void start(NodeId id);
-  void wipe(NodeId id);  // disk erased, started with a new incarnation (rule 10)
+  void start(NodeId id);  // where the server may not run: to vote
+  void wipe(NodeId id);   // disk erased, started with a new incarnation (rule 10)
   void partition(std::set<NodeId> group) { group_ = std::move(group); }  // from everybody else
   void heal() { group_.clear(); }
   bool connected(NodeId a, NodeId b) const { return group_.contains(a) == group_.contains(b); }
@@ -130,6 +133,8 @@ class Cluster final : public World {
     std::unique_ptr<node::HeldLogWriter> writer;
     std::unique_ptr<node::Replica> replica;  // null: down
     std::uint64_t starts = 0;
+    bool without_data = false;
+    int waited = 0;           // ticks, without data and for a source
     raft::Index checked = 0;  // committed entries compared so far
     std::size_t wal_checked = 0;
     std::unique_ptr<Door> door;
@@ -148,6 +153,8 @@ class Cluster final : public World {
   void check_wal(NodeId id);
   bool is_dead(NodeId id);    // counts an output
   bool supervise(NodeId id);  // a stopped server: rejoin, start
+  bool wait_for_source(NodeId id);
+  void vote(NodeId id);
   NodeId rejoin_source(NodeId id);
 
   ClusterOptions options_;

@@ -25,10 +25,12 @@ void DatabaseModel::carry_out(const Orders& orders) {
 
 Status DatabaseModel::clear_abstain() {
   abstain_until_.reset();
+  if (running_) rejoin_.reset();  // withdrawn
   return Status::ok();
 }
 
-void DatabaseModel::state_changed(const state::StateMachine&, const raft::ConfState& conf) {
+void DatabaseModel::state_changed(const state::StateMachine& machine, const raft::ConfState& conf) {
+  if (const auto* done = machine.latest_done()) newest_done_ = done->promotion.timeline;
   members_.clear();
   members_.insert(conf.voters.begin(), conf.voters.end());
   members_.insert(conf.learners.begin(), conf.learners.end());
@@ -75,7 +77,7 @@ void DatabaseModel::initialize(Wal wal) {
 void DatabaseModel::start() {
   crash();  // everything volatile at its beginning
   if (!switches_.marker) abstain_until_.reset();
-  if (rejoin_) {  // half done, and started: as far as it was copied
+  if (rejoin_ && (rejoin_->touched || !rejoin_->startable)) {  // wrongly: as far as it was copied
     if (wal_.empty()) wal_.assign(1, rejoin_->saved_wal.front());
     rejoin_.reset();
   }
@@ -126,10 +128,12 @@ bool DatabaseModel::execute() {
   const Orders orders = wanted_;
   seen_ = orders.seq;
   if (orders.restart != Restart::kNone) {
-    if (orders.restart != Restart::kStandby && !rejoin_) {
+    if (orders.restart != Restart::kStandby) {
       const bool clone = orders.restart == Restart::kClone;
+      const bool startable = orders.rewind_source != 0 && !abstain_until_;
       if (changed()) return true;  // asked for again after the next start
-      rejoin_ = Rejoin{orders.rewind_source, orders.rewind_target, clone, false, {}, {}, {}};
+      rejoin_ =
+          Rejoin{orders.rewind_source, orders.rewind_target, clone, startable, false, {}, {}, {}};
     }
     crash();
     stopped_for_ = orders.restart;
@@ -282,7 +286,7 @@ bool DatabaseModel::changed() {
 std::string DatabaseModel::unfit_to_report(const failover::Report& report) const {
   if (signal_) return "while a promotion is in flight";
   if (report.abstains) return "";
-  if (abstain_until_ || rejoin_) return "though it abstains";
+  if (abstain_until_ || !has_data()) return "though it abstains";
   if (gate_open_) return "with its gate open";
   if (!primary_ && (receiver_ || !unflushed_.empty())) return "while it receives";
   if (!primary_ && !end_known_) return "without knowing the end of its WAL";

@@ -71,7 +71,13 @@ class DatabaseModel final : public node::Host {
   // `source` must be reachable and a primary. At most `keep` records are there when the server
   // starts; the rest comes by streaming.
   bool finish_rejoin(NodeId source, std::size_t keep = SIZE_MAX);
-  bool may_start() const { return !rejoin_ || !switches_.half_done; }
+  // The data directory is what it was, whatever is asked for; false: half done, or an operator does
+  // not want it used.
+  bool has_data() const { return !rejoin_ || (!rejoin_->touched && rejoin_->startable); }
+  bool may_start() const {
+    if (!rejoin_ || !switches_.half_done) return true;
+    return has_data() && switches_.untouched;
+  }
   // An administrator takes it back: nothing was touched, or it was a clone, made beside the old
   // directory.
   bool undo_rejoin();
@@ -167,6 +173,7 @@ class DatabaseModel final : public node::Host {
     NodeId source = 0;
     Position target;
     bool clone = false;
+    bool startable = false;  // the server may run as long as nothing is touched
     bool touched = false;
     Wal saved_wal;
     std::set<Timeline> saved_history;
@@ -195,6 +202,7 @@ class DatabaseModel final : public node::Host {
   std::vector<NodeId> voters_;  // commit quorum, as the file says
   std::optional<Position> abstain_until_;
   std::optional<Rejoin> rejoin_;
+  Timeline newest_done_ = 0;   // of the completed promotions that it has heard of
   Wal retired_;                // what the last clone replaced
   std::size_t kept_from_ = 0;  // WAL before it has been removed
 

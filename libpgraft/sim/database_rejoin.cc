@@ -22,7 +22,7 @@ bool DatabaseModel::begin_rejoin(bool clone) {
 }
 
 void DatabaseModel::request_rejoin(NodeId source, Position target) {
-  if (!running_ && !rejoin_) rejoin_ = Rejoin{source, target, false, false, {}, {}, {}};
+  if (!running_ && !rejoin_) rejoin_ = Rejoin{source, target, false, false, false, {}, {}, {}};
 }
 
 // The target is the later of what was asked for and what the source has now: a source that has
@@ -31,6 +31,7 @@ bool DatabaseModel::finish_rejoin(NodeId from, std::size_t keep) {
   if (running_ || !rejoin_ || !rejoin_->touched) return false;
   DatabaseModel* source = world_->reach(self_, from);
   if (source == nullptr || !source->primary() || source->admitted_term() == 0) return false;
+  if (switches_.outdated && end_of(source->wal_).timeline < newest_done_) return false;
   if (wal_.empty()) {
     wal_ = source->wal_;
   } else {

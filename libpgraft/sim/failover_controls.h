@@ -19,6 +19,10 @@ struct HostSwitches {
   bool half_done = true;        // rule 9: a half-done rewind or clone is not started
   bool retired = true;          // rule 9: what was put aside is gone once its successor runs
   bool aside = true;            // rule 9: a rewind or clone can be undone while its source is gone
+  bool outdated = true;         // rule 3: no source on an older timeline than this node has seen
+  bool votes = true;            // M8h: a node votes while its data directory is rewound or cloned
+  bool untouched =
+      true;  // M8h: a server runs while a rejoin is asked for and nobody can be its source
 };
 
 struct FailoverControls {

@@ -239,7 +239,7 @@ void RandomWalk::work(NodeId id) {
   for (int part = 0; part < kParts; ++part) {
     if (part != static_cast<int>(Part::kClock) && holds(id, static_cast<Part>(part))) return;
   }
-  if (cluster_.up(id)) cluster_.work(id);
+  if (cluster_.serves(id)) cluster_.work(id);
 }
 void RandomWalk::execute(NodeId id) {
   if (holds(id, Part::kExecute)) return;
@@ -307,7 +307,7 @@ void RandomWalk::write(NodeId) {
 // What runs a stopped server: rewinds and clones in steps from whoever leads, and starts it.
 void RandomWalk::rejoin(NodeId id) {
   DatabaseModel& database = cluster_.database(id);
-  if (cluster_.up(id) || !database.rejoin_pending()) return;
+  if (cluster_.serves(id) || !database.rejoin_pending()) return;
   const NodeId source = any();
   if (source == id || !cluster_.database(source).primary()) {
     if (database.rejoin_touched()) coverage_.reach(Reached::kSourceLost);
@@ -325,12 +325,12 @@ void RandomWalk::rejoin(NodeId id) {
 
 void RandomWalk::reclone(NodeId id) {
   const NodeId source = any();
-  if (cluster_.up(id) || source == id || !cluster_.database(source).primary()) return;
+  if (cluster_.serves(id) || source == id || !cluster_.database(source).primary()) return;
   cluster_.database(id).request_rejoin(source, end_of(cluster_.database(source).wal()));
 }
 
 void RandomWalk::take_back(NodeId id) {
-  if (cluster_.up(id)) return;
+  if (cluster_.serves(id)) return;
   if (cluster_.database(id).undo_rejoin()) {
     cluster_.note("the rejoin of node " + std::to_string(id) + " is taken back");
   } else if (cluster_.database(id).put_back()) {
@@ -401,7 +401,7 @@ bool RandomWalk::has_all() const {
   return std::all_of(members.begin(), members.end(), [&](const auto& member) {
     const NodeId id = member.first;
     const DatabaseModel& database = cluster_.database(id);
-    return cluster_.up(id) && database.wal() == cluster_.database(leader).wal() &&
+    return cluster_.serves(id) && database.wal() == cluster_.database(leader).wal() &&
            !database.abstain_until() && (id == leader || database.streaming());
   });
 }
@@ -426,14 +426,7 @@ bool RandomWalk::recovers(int ticks) {
   const auto works = [&] { return has_all(); };
   if (!cluster_.run_until(everybody, ticks, works)) {
     excuse_ = excuse();
-    // Servers that wait for a leader to rejoin from don't run, and the others are no majority
-    // (PROTOCOL.md, M8h): an administrator takes back what can be taken back.
-    if (excuse_ != Excuse::kTooFewRun) return excuse_ != Excuse::kNone;
-    for (const NodeId id : ids) {
-      cluster_.database(id).undo_rejoin();
-      cluster_.start(id);
-    }
-    if (!cluster_.run_until(everybody, ticks, works)) return excuse() != Excuse::kNone;
+    return excuse_ != Excuse::kNone;
   }
   const std::size_t before = cluster_.invariants().acknowledged_count();
   cluster_.step(cluster_.leader(), [](DatabaseModel& d) { return d.write(); });
@@ -446,7 +439,8 @@ bool RandomWalk::recovers(int ticks) {
          cluster_.invariants().lost_in(cluster_.database(cluster_.leader()).wal()) == 0;
 }
 
-// From what the disks hold, not from what the members have told each other.
+// From what the disks hold, not from what the members have told each other; who does not run, or
+// votes without its data, could.
 RandomWalk::Excuse RandomWalk::excuse() const {
   const std::vector<NodeId> ids = cluster_.ids();
   NodeId newest = 0;  // knows the configuration
@@ -455,22 +449,18 @@ RandomWalk::Excuse RandomWalk::excuse() const {
     const auto applied = [&](NodeId n) { return cluster_.replica(n).machine().applied_index(); };
     if (newest == 0 || applied(id) > applied(newest)) newest = id;
   }
-  if (newest == 0) return Excuse::kTooFewRun;
+  if (newest == 0) return Excuse::kNone;
   const std::vector<NodeId> voters = cluster_.voters(newest);
   const std::size_t majority = voters.size() / 2 + 1;
-  const auto running = [&](NodeId id) { return cluster_.up(id); };
-  if (static_cast<std::size_t>(std::count_if(voters.begin(), voters.end(), running)) < majority) {
-    return Excuse::kTooFewRun;
-  }
   const auto may_be_promoted = [&](NodeId candidate) {
-    if (!cluster_.up(candidate) || cluster_.database(candidate).abstain_until()) return false;
-    const Position own = end_of(cluster_.database(candidate).wal());
+    const DatabaseModel& database = cluster_.database(candidate);
+    if (!database.has_data() || database.abstain_until()) return false;
+    const Position own = end_of(database.wal());
     const auto covered = std::count_if(voters.begin(), voters.end(), [&](NodeId id) {
-      if (!cluster_.up(id)) return false;
-      const DatabaseModel& database = cluster_.database(id);
-      if (!database.abstain_until()) return end_of(database.wal()) <= own;
-      const bool wrote_it =
-          cluster_.database(candidate).primary() && cluster_.bound(id) == own.timeline;
+      const DatabaseModel& other = cluster_.database(id);
+      const bool abstains = !other.has_data() || other.abstain_until();
+      if (!abstains) return end_of(other.wal()) <= own;
+      const bool wrote_it = database.primary() && cluster_.bound(id) == own.timeline;
       return wrote_it || cluster_.bound(id) < own.timeline;
     });
     return static_cast<std::size_t>(covered) >= majority;

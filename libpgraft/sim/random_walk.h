@@ -29,11 +29,9 @@ class RandomWalk {
   // Why it did not recover by itself, and was not to.
   enum class Excuse : std::uint8_t {
     kNone,
-    // No running voter has a WAL of which a majority can say that nothing acknowledged is missing
+    // No voter has a WAL of which a majority can say that nothing acknowledged is missing
     // (rule 4, PROTOCOL.md, M8g).
     kNobodyMayLead,
-    // The others wait for a leader to be rewound or cloned from (PROTOCOL.md, M8h).
-    kTooFewRun,
   };
   Excuse excused() const { return excuse_; }
   const Coverage& coverage() const { return coverage_.counts(); }

@@ -33,6 +33,8 @@ constexpr std::array<const char*, kReachedCount> kNames = {
     "source of a rejoin lost half way",
     "two abstain",
     "abstainer on a fork",
+    "election by a voter without data",
+    "rejoin withdrawn",
     "switchover asked for",
     "switchover while commits wait",
     "switchover done",
@@ -56,6 +58,7 @@ WalkCoverage::Seen WalkCoverage::see(const Cluster& cluster, NodeId id) {
   Seen seen;
   const DatabaseModel& database = cluster.database(id);
   seen.up = cluster.up(id);
+  seen.serves = cluster.serves(id);
   seen.primary = database.primary();
   seen.signalled = database.promote_pending();
   seen.signal_seen = database.promote_seen();
@@ -130,6 +133,10 @@ void WalkCoverage::is_elected(const Cluster& cluster, NodeId id) {
   for (const NodeId other : cluster.ids()) {
     const DatabaseModel& database = cluster.database(other);
     if (other == id || !cluster.up(other)) continue;
+    if (cluster.votes_only(other) && contains(cluster.replica(id).conf().voters, other)) {
+      reach(Reached::kVotesOnly);
+      continue;
+    }
     if (!database.primary() && !database.end_known()) reach(Reached::kUnknownEnd);
     if (database.primary() && database.frozen()) reach(Reached::kFormerPrimaryFrozen);
   }
@@ -140,6 +147,7 @@ void WalkCoverage::goes_on(const Cluster& cluster, NodeId id, const Seen& before
   if (before.signalled && !now.signalled && !now.primary) reach(Reached::kPromotionWithdrawn);
   if (now.primary && !before.primary) is_promoted(cluster, id);
   if (now.leads && !before.leads) is_elected(cluster, id);
+  if (before.serves && now.serves && before.rejoins && !now.rejoins) reach(Reached::kWithdrawn);
   if (now.handing_over && !before.handing_over) reach(Reached::kHandOver);
   if (now.writable && !before.writable && id == switch_to_ && now.term <= switch_term_ + 2) {
     reach(Reached::kSwitchoverDone);

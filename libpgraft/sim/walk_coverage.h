@@ -43,6 +43,8 @@ enum class Reached : std::uint8_t {
   kSourceLost,    // half done, and the source does not lead any more
   kTwoAbstain,    // at once
   kAbstainsFork,  // an abstainer finds another timeline than that of its target
+  kVotesOnly,     // a leader is elected while a voter's data is being rewound or cloned
+  kWithdrawn,     // a rejoin that was asked for, once the server follows or leads again
   // Administration
   kSwitchover,        // asked for at a writable leader
   kSwitchoverLoaded,  // while commits wait
@@ -74,6 +76,7 @@ class WalkCoverage {
  private:
   struct Seen {
     bool up = false;
+    bool serves = false;  // and its server runs
     Term term = 0;
     bool leads = false;
     bool writable = false;

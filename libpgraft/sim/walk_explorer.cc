@@ -45,7 +45,6 @@ WalkTotals run_walks(const Seeds& seeds, const FailoverControls& controls,
   const auto add = [&](std::uint64_t seed, const Walked& walked) {
     ++totals.walks;
     totals.nobody_may_lead += walked.excused == RandomWalk::Excuse::kNobodyMayLead ? 1 : 0;
-    totals.too_few_run += walked.excused == RandomWalk::Excuse::kTooFewRun ? 1 : 0;
     for (std::size_t i = 0; i < kReachedCount; ++i) {
       totals.coverage[i] += walked.coverage[i];
       totals.walks_that_reached[i] += walked.coverage[i] != 0 ? 1 : 0;
@@ -69,7 +68,6 @@ WalkTotals run_walks(const Seeds& seeds, const FailoverControls& controls,
 WalkTotals& WalkTotals::operator+=(const WalkTotals& other) {
   walks += other.walks;
   nobody_may_lead += other.nobody_may_lead;
-  too_few_run += other.too_few_run;
   for (std::size_t i = 0; i < kReachedCount; ++i) {
     coverage[i] += other.coverage[i];
     walks_that_reached[i] += other.walks_that_reached[i];
@@ -87,8 +85,7 @@ std::string describe(const WalkTotals& t) {
          std::to_string(t.violated.size()) + " with a violation; " +
          std::to_string(t.acknowledged) + " writes acknowledged, " + std::to_string(t.promotions) +
          " promotions, " + std::to_string(t.nobody_may_lead) +
-         " in which nobody may lead any more, " + std::to_string(t.too_few_run) +
-         " in which too few could run, " + std::to_string(static_cast<std::uint64_t>(rate)) +
+         " in which nobody may lead any more, " + std::to_string(static_cast<std::uint64_t>(rate)) +
          " walks/s";
 }
 

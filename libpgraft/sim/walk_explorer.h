@@ -18,8 +18,7 @@ inline constexpr int kTicksToRecover = 4'000;  // many elections, with back-off
 
 struct WalkTotals {
   std::uint64_t walks = 0;
-  std::uint64_t nobody_may_lead = 0;  // RandomWalk::Excuse
-  std::uint64_t too_few_run = 0;
+  std::uint64_t nobody_may_lead = 0;    // RandomWalk::Excuse
   std::vector<std::uint64_t> violated;  // seeds, ascending
   std::size_t acknowledged = 0;         // writes
   std::size_t promotions = 0;

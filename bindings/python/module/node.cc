@@ -116,7 +116,8 @@ std::unique_ptr<PyNode> make_node(raft::NodeId node_id, const std::string& data_
                                   const std::string& listen_address, std::uint16_t listen_port,
                                   const std::string& advertise_address, double heartbeat_interval,
                                   double election_timeout, std::size_t max_log_entries,
-                                  double request_timeout, std::uint64_t seed) {
+                                  double request_timeout, std::uint64_t seed,
+                                  std::uint64_t system_identifier, bool without_data) {
   node::NodeConfig config;
   config.node_id = node_id;
   config.data_dir = data_dir;
@@ -130,6 +131,8 @@ std::unique_ptr<PyNode> make_node(raft::NodeId node_id, const std::string& data_
   config.max_log_entries = max_log_entries;
   config.request_timeout = seconds(request_timeout);
   config.seed = seed;
+  config.system_identifier = system_identifier;
+  config.without_data = without_data;
   return std::make_unique<PyNode>(std::move(config));
 }
 
@@ -147,7 +150,8 @@ void add_lifecycle(py::class_<PyNode>& c) {
         py::arg("listen_address") = "127.0.0.1", py::arg("listen_port") = 0,
         py::arg("advertise_address") = "", py::arg("heartbeat_interval") = 0.1,
         py::arg("election_timeout") = 1.0, py::arg("max_log_entries") = 1000,
-        py::arg("request_timeout") = 10.0, py::arg("seed") = 0);
+        py::arg("request_timeout") = 10.0, py::arg("seed") = 0, py::arg("system_identifier") = 0,
+        py::arg("without_data") = false);
   c.def("start", &PyNode::start);
   c.def("stop", &PyNode::stop);
   c.def("__enter__", [](py::object self) {

@@ -265,7 +265,8 @@ class Node:
     """A running node without a database: Raft, the key-value store and the log.
 
     Times are in seconds. A request returns when a majority has it, or raises; `Timeout` means that
-    its outcome is unknown.
+    its outcome is unknown. `without_data`: of a member whose database is being rewound or cloned,
+    with its `system_identifier`; it votes, and does nothing else.
     """
 
     def __init__(
@@ -283,6 +284,8 @@ class Node:
         max_log_entries: int = 1000,
         request_timeout: float = 10.0,
         seed: int = 0,
+        system_identifier: int = 0,
+        without_data: bool = False,
     ) -> None: ...
     def start(self) -> None: ...
     def stop(self) -> None: ...

@@ -9,12 +9,19 @@ again (rules 3, 10).
     requested -> working, mode rewind -> local WAL replayed -> working, mode clone -> pg_rewind
               -> configuration, standby.signal, binding -> catching_up with target
 
+Meanwhile the node votes (voter.py): its vote may be needed for there to be a leader to rejoin
+from. A rejoin that has not been begun, and for which no leader is found, is left for later: the
+server runs as a standby, which knows where its WAL ends, and may even be the one that has to be
+promoted. If the next leader has what it has, the server withdraws the request; otherwise it stops
+again.
+
 The mode becomes "clone" just before pg_rewind runs, since a directory that pg_rewind left half done
 can only be replaced; and "rewind" again when pg_rewind ends without having written anything.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import os
 import sys
@@ -35,11 +42,13 @@ from pgraft.pg import Postgres, data_directory_version
 from pgraft.progress import FINISH, REPLAY, REWIND, Progress
 from pgraft.source import Source, connection_string, find_source
 from pgraft.status import RaftAddress
+from pgraft.voter import voting
 
 Log = Callable[[str], None]
 _RETRY_SECONDS = 0.5
 _REPLAY_SECONDS = 3600.0
 _REWIND_ATTEMPTS = 3
+_UNTOUCHED_SECONDS = 10.0  # for which a server that could run looks for a leader
 
 
 class Outcome(enum.Enum):
@@ -185,25 +194,60 @@ class _Rejoin:
         self.progress = Progress(self.node_id, owner, paths)
 
     def run(self) -> Outcome:
-        """Goes on until the directory is whole; a source that dies is replaced."""
-        with self.progress:
-            return self._run()
+        """Goes on until the directory is whole, or it can be left for later."""
+        try:
+            with voting(self.paths, self.owner, self.log), self.progress:
+                return self._run()
+        except NoLeader as error:
+            if not self._may_run():
+                raise
+            self.log(f"the server runs as it is until there is a leader to rejoin from: {error}")
+            clone.ensure_standby(self.owner, self.paths.pgdata)  # rule 1
+            return Outcome.NOTHING
+
+    def _may_run(self) -> bool:
+        """Is the directory what it was, and a leader the only reason for the request?
+
+        Without one an operator wants it replaced, or it holds WAL that nobody may trust.
+        """
+        untouched = self.rejoin.state == _pgraft.RejoinState.REQUESTED
+        return untouched and self.rejoin.source_node != 0
 
     def _run(self) -> Outcome:
-        deadline = time.monotonic() + self.timeout
+        """A source that dies is replaced."""
+        begun = time.monotonic()
         while True:
             source = self._find_source()
             self.progress.source(source.node_id, source.host, source.port, source.conninfo)
             try:
+                self._refuse_outdated(source.node_id, source.promoted_timeline)
                 return self._rejoin(source)
             except _RewindFailedError as error:
                 self.log(f"a rewind has failed, trying again: {error}")
                 time.sleep(_RETRY_SECONDS)
             except (psycopg.OperationalError, NoLeader) as error:
-                if time.monotonic() >= deadline:
+                if time.monotonic() >= begun + self._patience():
                     raise NoLeader(f"node {source.node_id} could not be used: {error}") from error
                 self.log(f"node {source.node_id} could not be used, trying again: {error}")
                 time.sleep(_RETRY_SECONDS)
+
+    def _patience(self) -> float:
+        return min(self.timeout, _UNTOUCHED_SECONDS) if self._may_run() else self.timeout
+
+    def _refuse_outdated(self, source: int, timeline: int) -> None:
+        """Rule 3: what was acknowledged here must be in what replaces it.
+
+        Nothing is acknowledged on a timeline later than the newest that this node has seen
+        completed.
+
+        Raises:
+            NoLeader: The source's timeline is older: it has been replaced and does not know it.
+        """
+        newest = self.rejoin.target[0]
+        with contextlib.suppress(_pgraft.NotFound):
+            newest = max(newest, _pgraft.read_timelines(str(self.paths.data_dir)).current)
+        if timeline < newest:
+            raise NoLeader(f"node {source} is on timeline {timeline}, not on {newest} or later")
 
     def _find_source(self) -> Source:
         members = _pgraft.read_members(str(self.paths.data_dir))
@@ -215,7 +259,7 @@ class _Rejoin:
         def conninfo(host: str, port: int) -> str:
             return connection_string(host, port, common, self.owner.name)
 
-        return find_source(others, conninfo, self.timeout)
+        return find_source(others, conninfo, self._patience())
 
     def _rejoin(self, source: Source) -> Outcome:
         outcome = self._outcome_of_earlier_attempt()
@@ -344,11 +388,12 @@ class _Rejoin:
         target = source.position()
         if target.timeline < source.promoted_timeline:
             raise NoLeader(f"node {source.node_id} is on timeline {target.timeline} only")
+        self._refuse_outdated(source.node_id, target.timeline)
         clone.retire(self.paths)  # before the first start
         rewound = outcome is Outcome.REWOUND
         self.rejoin.mode = _pgraft.RejoinMode.REWIND if rewound else _pgraft.RejoinMode.CLONE
         self.rejoin.state = _pgraft.RejoinState.CATCHING_UP
-        self.rejoin.target = (target.timeline, target.lsn)
+        self.rejoin.target = max(self.rejoin.target, (target.timeline, target.lsn))
         self._store()
         self.log(
             f"{outcome.value}; catching up with node {source.node_id} "

@@ -1,4 +1,4 @@
-"""The lock that says whether a `pgraft run` keeps a node's server running."""
+"""The lock that says whether a `pgraft run` keeps a node going, or that it is being set up."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pgraft.errors import SetupError
+from pgraft.owner import Owner
 from pgraft.paths import NodePaths
 
 
@@ -50,18 +51,49 @@ def unsupervised(paths: NodePaths) -> Iterator[None]:
             f'"{paths.data_dir}" does not exist; give the directories of a node with -D and '
             "--data-dir"
         )
+    with _locked(paths) as other:
+        if other is not None:
+            raise SetupError(
+                f'"pgraft run" (process {other or "?"}) runs the server in "{paths.pgdata}"; stop '
+                "it first: by SIGTERM, or systemctl stop"
+            )
+        yield
+
+
+@contextlib.contextmanager
+def being_set_up(paths: NodePaths, owner: Owner) -> Iterator[None]:
+    """Keeps a second `pgraft join`, or `pgraft run`, from the node's directories meanwhile.
+
+    Args:
+        paths: Of the node; the directory of its Raft state is made.
+        owner: Who it will belong to.
+
+    Raises:
+        SetupError: One is at work.
+    """
+    owner.make_directory(paths.data_dir)
+    with _locked(paths) as other:
+        if other is not None:
+            raise SetupError(
+                f'another "pgraft join", or "pgraft run", (process {other or "?"}) works on '
+                f'"{paths.pgdata}"; wait for its end or stop it'
+            )
+        owner.give(paths.run_pid)
+        yield
+
+
+@contextlib.contextmanager
+def _locked(paths: NodePaths) -> Iterator[int | None]:
+    """Holds the lock; gives the process that has it instead (0: unknown)."""
     descriptor = os.open(paths.run_pid, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            other = supervised_by(paths.run_pid)
-            raise SetupError(
-                f'"pgraft run" (process {other or "?"}) runs the server in "{paths.pgdata}"; stop '
-                "it first: by SIGTERM, or systemctl stop"
-            ) from None
+            yield supervised_by(paths.run_pid) or 0
+            return
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
+        yield None
     finally:
         os.close(descriptor)

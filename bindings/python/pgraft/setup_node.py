@@ -15,11 +15,12 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pgraft import _pgraft, adopt, clone, durable, tablespaces
 from pgraft.config import NodeSettings, render_node_conf, with_include
 from pgraft.errors import SetupError
-from pgraft.join_source import find_join_source
+from pgraft.join_source import JoinSource, find_join_source
 from pgraft.owner import Owner
 from pgraft.paths import NodePaths
 from pgraft.pg import Postgres, data_directory_version
 from pgraft.progress import Progress
+from pgraft.run_lock import being_set_up
 
 _SERVER_FILLS_IN = ("dbname", "application_name", "connect_timeout", "client_encoding")
 
@@ -107,16 +108,29 @@ def join(
         user: Owner of the new data directory (as root).
 
     Raises:
-        SetupError: The directory is in use.
+        SetupError: The directory is in use, or another process sets it up.
         ProgramError: pg_basebackup failed.
         CommandError: The leader can't be asked, or a member has the number already.
         psycopg.Error: It refused what it was asked.
     """
     settings.validate()
-    _refuse_existing_node(paths)
+    _refuse_existing_node(paths)  # before anything in it is given to another user
     _refuse_occupied(paths.pgdata)
     owner = Owner.of_directory(paths.outside) if paths.outside else Owner.for_new_directory(user)
     found = find_join_source(leader, settings.node_id, settings.replication_conninfo, owner.name)
+    with being_set_up(paths, owner):
+        _copy(paths, settings, found, bindir, owner)
+
+
+def _copy(
+    paths: NodePaths,
+    settings: NodeSettings,
+    found: JoinSource,
+    bindir: Path | None,
+    owner: Owner,
+) -> None:
+    _refuse_existing_node(paths)
+    _refuse_occupied(paths.pgdata)
     source, version = found.source, found.version
     postgres = Postgres.find(bindir=bindir)
     if postgres.version != version:
@@ -131,7 +145,6 @@ def join(
     with Progress(settings.node_id, owner, None) as progress:
         progress.source(source.node_id, source.host, source.port, source.conninfo)
         clone.base_backup(postgres, owner, source, paths.clone, mapping, progress)
-    owner.make_directory(paths.data_dir)
     node_conf = render_node_conf(settings, paths, _for_walreceiver(source.conninfo))
     durable.write_file(owner, paths.node_conf, node_conf)
     clone.localize(owner, paths, paths.clone)

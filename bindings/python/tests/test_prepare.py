@@ -481,3 +481,37 @@ def test_a_member_always_starts_as_a_standby(pair: Pair) -> None:
     assert not pair.old.paths.standby_signal.exists()
     assert pair.prepare() is Outcome.NOTHING
     assert pair.old.paths.standby_signal.exists()
+
+
+# --- whom not to rejoin from ---
+
+
+def replaced_source(pair: Pair, source_node: int) -> None:
+    """Node 1 knows that timeline 3 was promoted; node 2, on timeline 2, does not."""
+    data_dir = str(pair.old.paths.data_dir)
+    timelines = _pgraft.TimelinesFile()
+    timelines.max = timelines.current = 3
+    _pgraft.write_timelines(data_dir, timelines)
+    rejoin = _pgraft.read_rejoin(data_dir)
+    rejoin.source_node = source_node
+    _pgraft.write_rejoin(data_dir, rejoin)
+
+
+def test_a_source_that_was_replaced_is_refused(pair: Pair) -> None:
+    """Rule 3: it lacks what node 1 may have acknowledged since."""
+    replaced_source(pair, source_node=0)  # an operator's request
+    with pytest.raises(NoLeader, match="timeline 2, not on 3 or later"):
+        prepare(pair.old.paths, timeout=0.5)
+    rejoin = read_rejoin(pair.old.paths)
+    assert rejoin is not None
+    assert rejoin.state == _pgraft.RejoinState.REQUESTED
+
+
+def test_what_was_only_asked_for_is_left_for_later(pair: Pair) -> None:
+    replaced_source(pair, source_node=2)
+    pair.old.paths.standby_signal.unlink(missing_ok=True)
+    assert prepare(pair.old.paths, timeout=0.5) is Outcome.NOTHING
+    rejoin = read_rejoin(pair.old.paths)
+    assert rejoin is not None
+    assert rejoin.state == _pgraft.RejoinState.REQUESTED
+    assert pair.old.paths.standby_signal.exists()

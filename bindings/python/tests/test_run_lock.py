@@ -6,10 +6,15 @@ import fcntl
 import os
 from pathlib import Path
 
+import psycopg
 import pytest
+from pgraft.config import NodeSettings
 from pgraft.errors import SetupError
+from pgraft.owner import Owner
 from pgraft.paths import NodePaths
-from pgraft.run_lock import supervised_by, unsupervised
+from pgraft.run_lock import being_set_up, supervised_by, unsupervised
+from pgraft.setup_node import join
+from pgraft.supervisor import RunOptions, Supervisor
 
 
 @pytest.fixture
@@ -49,3 +54,17 @@ def test_a_directory_that_is_none_is_said(tmp_path: Path) -> None:
         unsupervised(NodePaths.of(tmp_path / "no")),
     ):
         pass
+
+
+def test_a_node_that_is_being_set_up_is_left_alone(tmp_path: Path) -> None:
+    paths = NodePaths.of(tmp_path / "data")
+    settings = NodeSettings(node_id=2)
+    with being_set_up(paths, Owner.for_new_directory()):
+        with pytest.raises(SetupError, match=rf"process {os.getpid()}\) works on"):
+            join(paths, settings, ("127.0.0.1", 1))
+        paths.node_conf.write_text("")
+        with pytest.raises(SetupError, match=f"process {os.getpid()}"):
+            Supervisor(paths, RunOptions()).run()
+    # What was left by an attempt that has failed is no obstacle; there is no such leader.
+    with pytest.raises(psycopg.OperationalError):
+        join(paths, settings, ("127.0.0.1", 1))
