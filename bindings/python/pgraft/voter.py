@@ -1,4 +1,4 @@
-"""A member's vote while `prepare` rewinds or clones its data directory, or looks for a source.
+"""A member's vote while `prepare` rewinds or clones its data, or looks for a source (rule 9).
 
 Raft runs in the server, and the server is down then. Where the others are no majority none of them
 could be elected, and be that source (docs/PROTOCOL.md, M8h). So a process of its own takes part in
