@@ -70,7 +70,8 @@ def test_a_copy_with_a_number_in_use_or_of_nobody_is_refused(shared: LocalCluste
             with pytest.raises(CommandError, match=words) as raised:
                 join(paths, settings, address, bindir=shared.postgres.bindir)
             assert hint in raised.value.hint
-        assert not list(Path(base).iterdir())
+        assert not paths.pgdata.exists()
+        assert not paths.clone.exists()
 
 
 def test_an_unreachable_address_is_refused(shared: LocalCluster) -> None:

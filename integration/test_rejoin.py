@@ -371,14 +371,14 @@ def with_an_old_copy(
         leader, (behind, restored) = cluster.leader(), cluster.followers()
         for node in (behind, restored):
             cluster.wait_for_standby(node.id, REJOIN_SECONDS)
-        behind.stop()
-        restored.stop()
+        restored.stop()  # one at a time: without a majority another node might lead afterwards
         copy = restored.paths.pgdata.with_name("copy")
         subprocess.run(["cp", "-a", restored.paths.pgdata, copy], check=True)
         if cloned:
             ask_for_a_clone(restored, leader)
         restored.start()
         cluster.wait_for_standby(restored.id, REJOIN_SECONDS)
+        behind.stop()
         with cluster.connect(leader.id) as connection:
             connection.execute("INSERT INTO t VALUES (1)")
             row = connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()

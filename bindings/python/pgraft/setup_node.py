@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pgraft import _pgraft, adopt, clone, durable, tablespaces
 from pgraft.config import NodeSettings, render_node_conf, with_include
 from pgraft.errors import SetupError
-from pgraft.join_source import JoinSource, find_join_source
+from pgraft.join_source import find_join_source
 from pgraft.owner import Owner
 from pgraft.paths import NodePaths
 from pgraft.pg import Postgres, data_directory_version
@@ -115,22 +115,21 @@ def join(
     """
     settings.validate()
     _refuse_existing_node(paths)  # before anything in it is given to another user
-    _refuse_occupied(paths.pgdata)
     owner = Owner.of_directory(paths.outside) if paths.outside else Owner.for_new_directory(user)
-    found = find_join_source(leader, settings.node_id, settings.replication_conninfo, owner.name)
     with being_set_up(paths, owner):
-        _copy(paths, settings, found, bindir, owner)
+        _copy(paths, settings, leader, bindir, owner)
 
 
 def _copy(
     paths: NodePaths,
     settings: NodeSettings,
-    found: JoinSource,
+    leader: tuple[str, int],
     bindir: Path | None,
     owner: Owner,
 ) -> None:
     _refuse_existing_node(paths)
     _refuse_occupied(paths.pgdata)
+    found = find_join_source(leader, settings.node_id, settings.replication_conninfo, owner.name)
     source, version = found.source, found.version
     postgres = Postgres.find(bindir=bindir)
     if postgres.version != version:
