@@ -92,7 +92,7 @@ def reconnect_while_one_lingers(
     for node in [twice, *others]:
         cluster.wait_for_standby(node.id, REJOIN_SECONDS)
     stopped = Stopped([receiver_of(node) for node in others])
-    stack.callback(stopped.release)
+    stack.callback(stopped.end)  # what has come for them meanwhile they never see
     commit = attempt(cluster, leader.id, f"INSERT INTO t VALUES ({value})")
     assert wait_for_sync_rep(cluster, leader.id, commit), commit
     lsn = int(sql(cluster, leader.id, "SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint")[0])
